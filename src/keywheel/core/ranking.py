@@ -1,0 +1,163 @@
+"""Which models fit an ask, and in which order: the formula J of routing rule A.4.
+
+    J(m) = ln(2 s + T̂(m) + 30 s · (1 - p̂)/p̂) + rank(m) · ln σ          smallest first
+
+In one sentence: a model one place lower in the list wins only if it is expected to be σ times faster to an
+answer, where a failure costs 30 s.
+What was learnt fades with a half-life, so a model that went bad comes back by being forgotten.
+"""
+
+from dataclasses import dataclass, field
+from math import exp, inf, log, sqrt
+
+from keywheel.core.policy import Choice
+from keywheel.core.types import Ask, Model
+
+FLOOR = 2.0  # seconds inside the logarithm: below it a difference is not felt
+PRIOR_TIME = 6.0  # seconds to an answer that a model is expected to take before it was seen
+PRIOR_LOOKS = 3.0
+PRIOR_GOOD, PRIOR_ALL = 9.0, 10.0
+PRIOR_OUTPUT = 400.0  # tokens of an answer when nothing is known
+BUCKETS = (1_000, 8_000)  # estimated prompt tokens at which time to first token is kept apart
+P95 = 1.645  # standard deviations of a normal distribution
+START, CAP, BACKOFF = (
+    8.0,
+    64.0,
+    0.7,
+)  # requests at once per model: additive increase, multiplicative decrease
+LEARNT_FOR = 1_800.0  # seconds a learnt context limit or missing capability is believed
+
+
+def bucket(tokens: int) -> int:
+    """The size class of a prompt."""
+    return sum(tokens >= edge for edge in BUCKETS)
+
+
+@dataclass(slots=True)
+class Mean:
+    """A mean of logarithms with its spread, fading with time."""
+
+    weight: float = 0.0
+    total: float = 0.0
+    squares: float = 0.0
+
+    def add(self, value: float) -> None:
+        """Take one look."""
+        look = log(max(value, 1e-3))
+        self.weight += 1.0
+        self.total += look
+        self.squares += look * look
+
+    def fade(self, factor: float) -> None:
+        """Let what was seen count less."""
+        self.weight *= factor
+        self.total *= factor
+        self.squares *= factor
+
+    @property
+    def mean(self) -> float:
+        """The geometric mean; only with weight."""
+        return exp(self.total / self.weight)
+
+    @property
+    def p95(self) -> float:
+        """The 95th percentile of a log-normal with this mean and spread; only with weight."""
+        centre = self.total / self.weight
+        variance = max(0.0, self.squares / self.weight - centre * centre)
+        return exp(centre + P95 * sqrt(variance))
+
+
+@dataclass(slots=True)
+class Learnt:
+    """What experience says about one model."""
+
+    good: float = 0.0
+    bad: float = 0.0
+    ttft: tuple[Mean, Mean, Mean] = field(default_factory=lambda: (Mean(), Mean(), Mean()))
+    speed: Mean = field(default_factory=Mean)  # tokens a second after the first
+    output: Mean = field(default_factory=Mean)  # tokens of an answer
+    limit: float = START  # requests at once
+    in_flight: int = 0
+    at: float = 0.0
+
+    def fade(self, now: float, half_life: float) -> None:
+        """Forget what time has made old."""
+        factor = 0.5 ** (max(0.0, now - self.at) / half_life)
+        self.at = now
+        self.good *= factor
+        self.bad *= factor
+        for mean in (*self.ttft, self.speed, self.output):
+            mean.fade(factor)
+
+    def answered(self, tokens: int, ttft: float, total: float, tokens_out: int | None) -> None:
+        """Learn from an answer."""
+        self.good += 1.0
+        self.ttft[bucket(tokens)].add(ttft)
+        if tokens_out:
+            self.output.add(tokens_out)
+            if total - ttft > 0.05:
+                self.speed.add(tokens_out / (total - ttft))
+        if self.in_flight + 1 >= self.limit / 2:
+            self.limit = min(CAP, self.limit + 1)
+
+    def failed(self, tokens: int, elapsed: float | None) -> None:
+        """Learn from a failure; `elapsed` only where the time itself was the failure."""
+        self.bad += 1.0
+        if elapsed is not None:
+            self.ttft[bucket(tokens)].add(elapsed)
+
+    def shrink(self) -> None:
+        """The upstream is crowded: fewer requests at once."""
+        self.limit = max(1.0, self.limit * BACKOFF)
+
+    def success(self) -> float:
+        """The chance of an answer, with a prior of 9 good ones in 10."""
+        return (PRIOR_GOOD + self.good) / (PRIOR_ALL + self.good + self.bad)
+
+    def expected(self, ask: Ask) -> float:
+        """Seconds to a full answer, between the prior and what was measured."""
+        seen = self.ttft[bucket(ask.tokens)]
+        if not seen.weight:
+            seen = max(self.ttft, key=lambda mean: mean.weight)
+        looks = seen.weight
+        if not looks:
+            return PRIOR_TIME
+        measured = seen.mean + (self._output(ask) / self.speed.mean if self.speed.weight else 0.0)
+        return exp((PRIOR_LOOKS * log(PRIOR_TIME) + looks * log(measured)) / (PRIOR_LOOKS + looks))
+
+    def ttft_p95(self, tokens: int) -> float | None:
+        """The 95th percentile of the time to first content, None before the first look."""
+        seen = self.ttft[bucket(tokens)]
+        return seen.p95 if seen.weight else None
+
+    def _output(self, ask: Ask) -> float:
+        usual = self.output.mean if self.output.weight else PRIOR_OUTPUT
+        return min(usual, ask.reply_tokens) if ask.reply_tokens else usual
+
+
+def step(choice: Choice) -> float:
+    """ln σ: what one place in the list is worth."""
+    if choice.strategy in ("ordered", "smartest"):
+        return inf
+    return 0.0 if choice.strategy == "fastest" else log(choice.preference_step)
+
+
+def score(learnt: Learnt, rank: int, ask: Ask, choice: Choice) -> tuple[float, int]:
+    """J of a model at a place, with the place as tie-break; smaller is better."""
+    place = step(choice)
+    if place == inf:
+        return (float(rank), rank)
+    chance = learnt.success()
+    crowd = 1.0 + learnt.in_flight / learnt.limit
+    cost = FLOOR + learnt.expected(ask) * crowd + choice.failure_cost * (1 - chance) / chance
+    return (log(cost) + rank * place, rank)
+
+
+def misfit(model: Model, context: int, ask: Ask) -> str | None:
+    """Why a model cannot serve an ask: `context`, `max_output` or the capability it lacks; None when it fits."""
+    if ask.tokens + ask.reply_tokens > context:
+        return "context"
+    if model.max_output is not None and ask.reply_tokens > model.max_output:
+        return "max_output"
+    missing = ask.needs - model.can
+    return min(missing) if missing else None

@@ -1,0 +1,109 @@
+"""The read model: every account, key and model with its state, why, and until when.
+
+Rendered as JSON, tables and metrics.
+"""
+
+from dataclasses import asdict
+from typing import Any
+
+from keywheel.core import ranking
+from keywheel.core.breaker import Breaker
+from keywheel.core.policy import Choice
+from keywheel.core.pool import Pool
+from keywheel.core.roster import AccountState, KeyState, ModelState
+from keywheel.core.stats import Stats, Tally
+from keywheel.core.types import FOREVER, Ask, Provenance
+
+SCHEMA_VERSION = 1
+Json = dict[str, Any]
+_ANY = Ask(tokens=1_000, reply_tokens=0)  # what a model's standing is judged by
+
+
+def stats_report(pool: Pool, stats: Stats, now: float) -> Json:
+    """All of `GET /admin/stats`. Times are UTC seconds, durations milliseconds; unknown is null, never zero."""
+    roster = pool.roster
+    return {
+        "schema_version": SCHEMA_VERSION,
+        "since": stats.since,
+        "totals": asdict(stats.totals),
+        "keys": [_key(key, stats.keys[key.name], now) for key in roster.keys.values()],
+        "accounts": [account_entry(account, now) for account in roster.accounts.values()],
+        "models": [
+            _model(model, stats.models[model.model.id], pool.policy.choice, now)
+            for model in roster.models.values()
+        ],
+        "errors": [asdict(error) for error in stats.errors.values()],
+    }
+
+
+def health(breaker: Breaker, now: float) -> Json:
+    """State, reason and end of what closes a scope: `open`, `closed` (for a while), `disabled` or `probing`."""
+    cause = breaker.cause(now)
+    if cause is None:
+        state = "probing" if breaker.is_half_open(now) else "open"
+        return {"state": state, "reason": None, "until": None}
+    until = None if cause.until == FOREVER else cause.until
+    lasting = until is None or cause.provenance is Provenance.OPERATOR
+    return {"state": "disabled" if lasting else "closed", "reason": cause.reason, "until": until}
+
+
+def account_entry(account: AccountState, now: float) -> Json:
+    """One account with its two windows; limits are null where it is not metered."""
+    quota = account.quota
+    limit = quota.limit if quota.metered else None
+    return {
+        "name": account.name,
+        "keys": [key.name for key in account.keys],
+        "day": {
+            "used": quota.used(now),
+            "limit": limit,
+            "remaining": None if limit is None else quota.day_remaining(now),
+            "resets_at": quota.resets_at(now) if quota.metered else None,
+        },
+        "minute": {"used": quota.minute_used(now), "limit": quota.minute_cap if limit else None},
+    }
+
+
+def _key(key: KeyState, tally: Tally, now: float) -> Json:
+    counts = key.breaker.counts(now)
+    return {
+        "name": key.name,
+        "account": key.account.name,
+        **_key_health(key, now),
+        "attempts": tally.attempts,
+        "succeeded": tally.succeeded,
+        "failed": tally.failed,
+        "success_rate": tally.success_rate(),
+        "window": {"failed": counts.failed, "total": counts.total},
+        "latency_ms": tally.latency.milliseconds(),
+        "ttft_ms": tally.ttft.milliseconds(),
+        "last_used": tally.last_used,
+        "last_error": tally.last_error,
+    }
+
+
+def _key_health(key: KeyState, now: float) -> Json:
+    """A key is as good as the account behind it."""
+    own = health(key.breaker, now)
+    if own["state"] != "open":
+        return own
+    shared = health(key.account.breaker, now)
+    if shared["state"] != "open":
+        return shared
+    shut = key.account.quota.shut(now) if key.account.quota.metered else None
+    if shut is None:
+        return own
+    return {"state": "closed", "reason": f"{shut.cause} limit", "until": shut.until}
+
+
+def _model(model: ModelState, tally: Tally, choice: Choice, now: float) -> Json:
+    return {
+        "id": model.model.id,
+        "rank": model.rank + 1,
+        "score": round(ranking.score(model.learnt, model.rank, _ANY, choice)[0], 4),
+        **health(model.breaker, now),
+        "success_rate": tally.success_rate(),
+        "ttft_ms": tally.ttft.milliseconds(),
+        "tokens_per_second": tally.tokens_per_second(),
+        "context": model.context(now),
+    }

@@ -1,0 +1,164 @@
+"""What happened, counted: per key, per model and in all. Fed with the pool's events; read by `report`."""
+
+from collections import defaultdict
+from dataclasses import dataclass, field
+from math import exp, log
+
+from keywheel.core.types import Attempted, Event, Finished
+
+STEP = log(1.1)  # neighbouring buckets differ by a tenth: percentiles are exact to 5 %
+LOWEST = 0.001  # seconds
+
+
+class Distribution:
+    """Durations in buckets that grow by a tenth, for percentiles in bounded memory."""
+
+    __slots__ = ("_buckets", "_count")
+
+    def __init__(self) -> None:
+        self._buckets: dict[int, int] = {}
+        self._count = 0
+
+    def add(self, seconds: float) -> None:
+        """Take one duration."""
+        index = round(log(max(seconds, LOWEST) / LOWEST) / STEP)
+        self._buckets[index] = self._buckets.get(index, 0) + 1
+        self._count += 1
+
+    def percentile(self, share: float) -> float | None:
+        """The duration that this share of all stays below, in seconds; None without any."""
+        if not self._count:
+            return None
+        wanted = share * self._count
+        seen = 0
+        for index in sorted(self._buckets):
+            seen += self._buckets[index]
+            if seen >= wanted:
+                return LOWEST * exp(index * STEP)
+        raise AssertionError("buckets and count differ")
+
+    def milliseconds(self) -> dict[str, float | None]:
+        """The three usual percentiles in milliseconds."""
+        values = {name: self.percentile(share) for name, share in _PERCENTILES.items()}
+        return {name: None if v is None else round(v * 1e3, 1) for name, v in values.items()}
+
+
+_PERCENTILES = {"p50": 0.50, "p95": 0.95, "p99": 0.99}
+
+
+@dataclass(slots=True)
+class Tally:
+    """Attempts of one key or model. Abandoned attempts are counted as attempts and as nothing else."""
+
+    attempts: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    seconds_out: float = 0.0  # time in which tokens_out came, after the first
+    last_used: float | None = None
+    last_error: str | None = None
+    latency: Distribution = field(default_factory=Distribution)
+    ttft: Distribution = field(default_factory=Distribution)
+
+    def add(self, event: Attempted) -> None:
+        """Count one attempt."""
+        self.attempts += 1
+        self.last_used = event.at
+        if event.row == "abandoned":
+            return
+        self.latency.add(event.total)
+        if not event.ok:
+            self.failed += 1
+            self.last_error = event.row
+            return
+        self.succeeded += 1
+        self.tokens_in += event.tokens_in
+        self.tokens_out += event.tokens_out
+        if event.ttft is not None:
+            self.ttft.add(event.ttft)
+            self.seconds_out += event.total - event.ttft
+
+    def success_rate(self) -> float | None:
+        """Share of answers among the attempts that ended in an answer or a failure; None without any."""
+        judged = self.succeeded + self.failed
+        return self.succeeded / judged if judged else None
+
+    def tokens_per_second(self) -> float | None:
+        """Mean speed after the first token; None without any."""
+        return self.tokens_out / self.seconds_out if self.seconds_out > 0 else None
+
+
+@dataclass(slots=True)
+class ErrorCount:
+    """How often one row of the classification table fired."""
+
+    row: str
+    scope: str
+    count: int = 0
+    last_at: float = 0.0
+
+
+@dataclass(slots=True)
+class Totals:
+    """Everything since the start. `fallbacks`: requests that needed more than one attempt."""
+
+    requests: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    abandoned: int = 0
+    attempts: int = 0
+    fallbacks: int = 0
+    rate_limited: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cost_usd: float = 0.0
+
+
+class Stats:
+    """Counters since a moment."""
+
+    def __init__(self, since: float) -> None:
+        self.since = since
+        self.totals = Totals()
+        self.keys: defaultdict[str, Tally] = defaultdict(Tally)
+        self.models: defaultdict[str, Tally] = defaultdict(Tally)
+        self.errors: dict[str, ErrorCount] = {}
+
+    def record(self, event: Event) -> None:
+        """Count one event; blocks and reopenings are state, not statistics."""
+        if isinstance(event, Attempted):
+            self._attempted(event)
+        elif isinstance(event, Finished):
+            self._finished(event)
+
+    def _attempted(self, event: Attempted) -> None:
+        totals = self.totals
+        totals.attempts += 1
+        totals.tokens_in += event.tokens_in
+        totals.tokens_out += event.tokens_out
+        totals.cost_usd += event.cost
+        self.keys[event.key].add(event)
+        self.models[event.model].add(event)
+        if event.ok or event.row == "abandoned":
+            return
+        if event.row.partition(" ")[0] in _RATE_LIMITS:
+            totals.rate_limited += 1
+        error = self.errors.setdefault(event.row, ErrorCount(event.row, event.scope))
+        error.count += 1
+        error.last_at = event.at
+
+    def _finished(self, event: Finished) -> None:
+        totals = self.totals
+        totals.requests += 1
+        totals.fallbacks += event.attempts > 1
+        match event.outcome:
+            case "ok":
+                totals.succeeded += 1
+            case "failed":
+                totals.failed += 1
+            case _:
+                totals.abandoned += 1
+
+
+_RATE_LIMITS = frozenset({"18", "19", "20", "20c", "21", "22"})

@@ -1,0 +1,357 @@
+"""The words of keywheel as values: who shares limits, what is asked, who is at fault, what was decided.
+
+Everything here is frozen. What changes lives in `window`, `breaker`, `quota`, `pool` and `stats`.
+Times are UTC seconds on a clock that cannot jump; durations are seconds.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from math import inf
+from typing import NamedTuple
+
+FOREVER = inf
+DAY = 86_400.0
+
+
+class Kind(StrEnum):
+    """What can be blocked."""
+
+    PROVIDER = "provider"
+    ACCOUNT = "account"
+    KEY = "key"
+    MODEL = "model"
+    ACCESS = "account+model"
+    LANE = "lane"
+
+
+class Scope(NamedTuple):
+    """One thing that can be blocked, by the names used in configuration, logs and metrics."""
+
+    kind: Kind
+    name: str
+
+
+class Fault(StrEnum):
+    """Who is to blame for a failed attempt."""
+
+    PROVIDER = "provider"
+    ACCOUNT = "account"
+    KEY = "key"
+    ACCESS = "access"
+    MODEL = "model"
+    LANE = "lane"
+    CLIENT = "client"
+
+
+BLAME: Mapping[Fault, tuple[Kind, ...]] = {
+    Fault.PROVIDER: (Kind.PROVIDER,),
+    Fault.ACCOUNT: (Kind.ACCOUNT,),
+    Fault.KEY: (Kind.KEY,),
+    Fault.ACCESS: (Kind.ACCESS,),
+    Fault.MODEL: (Kind.MODEL, Kind.LANE),
+    Fault.LANE: (Kind.LANE,),
+    Fault.CLIENT: (),
+}
+
+
+class Provenance(StrEnum):
+    """Who says that a scope is closed; decides what may open it early (routing rule A.2)."""
+
+    AUTHORITATIVE = "authoritative"
+    HEURISTIC = "heuristic"
+    OPERATOR = "operator"
+
+
+class Window(StrEnum):
+    """Whose error window a failure enters."""
+
+    NO = "no"
+    FULL = "yes"
+    MODEL = "model"
+    LANE = "lane"
+
+
+WINDOW_SCOPES: Mapping[Window, tuple[Kind, ...]] = {
+    Window.NO: (),
+    Window.FULL: (Kind.LANE, Kind.MODEL, Kind.KEY),
+    Window.MODEL: (Kind.LANE, Kind.MODEL),
+    Window.LANE: (Kind.LANE,),
+}
+
+
+class Retry(StrEnum):
+    """What may help after a failure."""
+
+    SAME = "same"
+    NEXT_KEY = "next_key"
+    NEXT_ACCOUNT = "next_account"
+    NEXT_MODEL = "next_model"
+    RETURN = "return"
+
+
+class Charge(StrEnum):
+    """What a failure says about its account's quota."""
+
+    NOTHING = "nothing"
+    MINUTE = "minute"
+    DAY = "day"
+
+
+@dataclass(frozen=True, slots=True)
+class Ladder:
+    """Growing length of a guessed block: base · 2^(step-1), at most cap; it starts at the `first` failure
+    in a row."""
+
+    base: float
+    cap: float
+    first: int = 1
+
+
+class Length(StrEnum):
+    """How long an authoritative block lasts when it is not simply a number of seconds."""
+
+    NONE = "none"
+    SAID = "until the moment named by the answer"
+    MIDNIGHT = "until the next UTC midnight"
+    CHECKED = "until GET /key passes"
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One rule of the classification table: what a failure means and what follows from it.
+
+    `seconds` closes for a fixed time, `ladder` for a growing one, `length` until a named moment. A row with
+    both a ladder and `Length.SAID` files two blocks: authoritative until the moment said, heuristic until
+    the ladder's value.
+    """
+
+    number: str
+    name: str
+    signal: str
+    fault: Fault | None
+    retry: Retry
+    blocks: Kind | None = None
+    seconds: float | None = None
+    ladder: Ladder | None = None
+    length: Length = Length.NONE
+    provenance: Provenance | None = None
+    window: Window = Window.NO
+    charge: Charge = Charge.NOTHING
+    shrinks: bool = False  # the model takes fewer requests at once
+    slow: bool = False  # the time spent counts as the model's speed
+    rotates: bool = False  # key and account faults have a budget of their own: one attempt per key
+    alarm: bool = False  # an operator should look
+    status: int = 502
+    code: str = "upstream_failed"
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What one answer, or the lack of one, means.
+
+    `until`: the moment the upstream named, bounded by class; None when it named none.
+    `via`: how the error was wrapped ("error-in-200", "error-first"), empty for a plain status.
+    """
+
+    row: Row
+    until: float | None = None
+    via: str = ""
+    status: int = 0
+    message: str = ""
+    upstream_code: str = ""
+    upstream_type: str = ""
+    context_limit: int | None = None
+    lacks: str | None = None
+    day_limit: int | None = None
+    user: str | None = None
+    passthrough: bool = False  # the client gets the upstream's own error
+
+    @property
+    def label(self) -> str:
+        """The row as logs and metrics name it: `20 upstream-pool`."""
+        return f"{self.row.number} {self.row.name}"
+
+
+@dataclass(frozen=True, slots=True)
+class Account:
+    """A set of keys that share limits, whoever owns them. `per_day` None: not metered."""
+
+    name: str
+    per_minute: int = 20
+    per_day: int | None = 50
+    concurrency: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Key:
+    """An upstream key by its label. The secret itself never enters the core."""
+
+    name: str
+    account: str
+
+
+@dataclass(frozen=True, slots=True)
+class Model:
+    """One upstream model as far as choosing needs it. `can` holds capability names such as `tools`,
+    `image`, `json_schema`."""
+
+    id: str
+    context: int
+    max_output: int | None = None
+    can: frozenset[str] = frozenset()
+    free: bool = True
+    reasoning: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """One client request as the core sees it.
+
+    `models`: exactly these, in this order (empty: every model, ranked). `first`: this one before the ranked
+    rest; `pinned`: this one only.
+    `deadline`: moment after which nothing is started.
+    """
+
+    tokens: int = 0
+    reply_tokens: int = 0
+    stream: bool = False
+    needs: frozenset[str] = frozenset()
+    models: tuple[str, ...] = ()
+    first: str | None = None
+    pinned: bool = False
+    deadline: float = FOREVER
+    max_wait: float = 0.0
+    conversation: str | None = None
+    request_id: str = ""
+
+
+class Entry(NamedTuple):
+    """A scope that a lease went through, with the epoch it found there."""
+
+    scope: Scope
+    epoch: int
+    probe: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Lease:
+    """Permission for one attempt. Settled exactly once; `number` grows, so it also says which attempt began first."""
+
+    number: int
+    key: str
+    account: str
+    model: str
+    at: float
+    entries: tuple[Entry, ...]
+    days: tuple[int, ...] = ()  # UTC dates charged, as days since 1970; empty for unmetered lanes
+    request_id: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Answered:
+    """The attempt gave an answer. Seconds from the send to the first content and to the last byte; tokens
+    as reported."""
+
+    ttft: float
+    total: float
+    tokens_in: int | None = None
+    tokens_out: int | None = None
+    cost: float = 0.0
+    model: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Failed:
+    """The attempt failed; `elapsed` seconds were spent on it. `unsent`: no request byte left, so no quota
+    was used."""
+
+    verdict: Verdict
+    elapsed: float = 0.0
+    unsent: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Abandoned:
+    """The attempt ended by our side (client gone, deadline, own bug): nobody is to blame."""
+
+    reason: str
+    unsent: bool = False
+
+
+Outcome = Answered | Failed | Abandoned
+
+
+@dataclass(frozen=True, slots=True)
+class NoLane:
+    """Nothing can be tried now. `at`: when the earliest lane opens, None if nobody knows.
+
+    `cause`: `day` and `minute` (quota), `health`, `disabled`, `unfit` (nothing fits the ask), `empty` (no
+    keys or no models), `tried` (all that is usable was tried).
+    `blocked`: how many lanes are closed by which cause. `missing`: what no model offers.
+    """
+
+    at: float | None
+    cause: str
+    blocked: Mapping[str, int] = field(default_factory=dict[str, int])
+    missing: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Blocked:
+    """Event: a scope was closed."""
+
+    at: float
+    scope: Scope
+    until: float
+    reason: str
+    provenance: Provenance
+
+
+@dataclass(frozen=True, slots=True)
+class Reopened:
+    """Event: a scope was opened before its time."""
+
+    at: float
+    scope: Scope
+    why: str
+
+
+@dataclass(frozen=True, slots=True)
+class Attempted:
+    """Event: one upstream request ended. `row` is `ok`, `abandoned` or the label of the classification row."""
+
+    at: float
+    request_id: str
+    key: str
+    account: str
+    model: str
+    row: str
+    scope: str
+    ok: bool
+    ttft: float | None
+    total: float
+    tokens_in: int = 0
+    tokens_out: int = 0
+    cost: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finished:
+    """Event: one client request ended: `ok`, `failed` (an error was returned), `abandoned` (the client left)."""
+
+    at: float
+    request_id: str
+    dialect: str
+    outcome: str
+    status: int
+    code: str
+    attempts: int
+    key: str
+    account: str
+    model: str
+    total: float
+    overhead: float = 0.0
+
+
+Event = Blocked | Reopened | Attempted | Finished
