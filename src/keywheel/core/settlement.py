@@ -55,7 +55,7 @@ class Recorder:
         match outcome:
             case Answered():
                 events = self._answered(seat, outcome, now)
-                done = _attempted(lease, now, "ok", outcome.total, answer=outcome)
+                done = _attempted(lease, now, outcome.row, outcome.total, answer=outcome)
             case Failed():
                 verdict, events = self._failed(seat, outcome, now, number)
                 done = _attempted(

@@ -258,7 +258,7 @@ class Answered:
     tokens_in: int | None = None
     tokens_out: int | None = None
     cost: float = 0.0
-    model: str | None = None
+    row: str = "ok"  # or the row of a peculiarity that is nobody's failure: 28b, 32
 
 
 @dataclass(frozen=True, slots=True)

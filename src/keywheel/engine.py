@@ -1,0 +1,289 @@
+"""The composition root: pool, lock, clock, catalogue, keeper and listeners under one roof.
+
+Every driver does the same: `open` a request, carry out the steps that `advance` hands it, `settle` a committed
+stream at its end, and `finish` the request. The lock is held for decisions only, never while anything is sent.
+"""
+
+import logging
+import os
+import threading
+import time
+from collections.abc import Callable, Generator, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from keywheel.catalog import Catalog
+from keywheel.config import Config
+from keywheel.core import selection
+from keywheel.core.attempts import Done, Report, Result, Step, Take, attempts
+from keywheel.core.pool import Pool
+from keywheel.core.report import stats_report
+from keywheel.core.selection import Tried
+from keywheel.core.stats import Stats
+from keywheel.core.types import (
+    Account,
+    Ask,
+    Event,
+    Finished,
+    Key,
+    Lease,
+    Outcome,
+    Scope,
+)
+from keywheel.errors import ModelNotFree
+from keywheel.keeper import Keeper
+from keywheel.keys import KeyEntry
+from keywheel.secret import Secret
+from keywheel.wire.ask import Request
+from keywheel.wire.models import Entry, order
+
+log = logging.getLogger("keywheel.engine")
+Listener = Callable[[Event], None]
+AUTO = "auto"
+
+
+@dataclass(frozen=True, slots=True)
+class Terms:
+    """How one client wants its request treated. Seconds; `patience` None: as configured."""
+
+    request_id: str
+    patience: float | None = None
+    max_wait: float = 0.0
+    pinned: bool = False
+
+
+class Clock:
+    """UTC seconds that cannot jump: the wall clock once, then the time elapsed."""
+
+    def __init__(self) -> None:
+        self._start = time.time() - time.monotonic()
+
+    def __call__(self) -> float:
+        """Now."""
+        return self._start + time.monotonic()
+
+
+@dataclass(slots=True)
+class Flow:
+    """One request under way."""
+
+    ask: Ask
+    dialect: str
+    began: float
+    steps: Generator[Step, Report, Result]
+    events: list[Event] = field(default_factory=list[Event])
+    started: bool = False
+
+
+class Engine:
+    """Everything a driver needs, safe to use from several threads."""
+
+    def __init__(
+        self,
+        config: Config,
+        keys: Iterable[KeyEntry],
+        *,
+        clock: Callable[[], float] | None = None,
+        seed: str = "",
+    ) -> None:
+        self.config = config
+        self.clock = clock or Clock()
+        self.secrets: dict[str, Secret] = {entry.label: entry.secret for entry in keys}
+        self.pool = Pool(config.policy, seed)
+        self.stats = Stats(self.clock())
+        self.entries: dict[str, Entry] = {}
+        self.ready = threading.Event()  # the first look at models and keys is over
+        self._lock = threading.Lock()
+        self._listeners: list[Listener] = []
+        self._groups: dict[str, str] = {}
+        self._keeper: Keeper | None = None
+        self._arrange()
+
+    # --- life ------------------------------------------------------------------------------------
+
+    def start(self) -> None:
+        """Begin to keep models and keys up to date in the background. Calling it again does nothing."""
+        with self._lock:
+            if self._keeper:
+                return
+            upstream = self.config.upstream
+            catalog = Catalog(upstream.base_url, salt=os.urandom(32), ca_file=upstream.ca_file)
+            self._keeper = Keeper(self, catalog, self.config.models.refresh)
+        self._keeper.start()
+
+    def close(self) -> None:
+        """End the background work."""
+        with self._lock:
+            keeper, self._keeper = self._keeper, None
+        if keeper:
+            keeper.stop()
+
+    def set_ready(self) -> None:
+        """The first look at models and keys is over, successful or not."""
+        self.ready.set()
+
+    # --- one request -----------------------------------------------------------------------------
+
+    def open(self, request: Request, terms: Terms) -> Flow:
+        """Begin a request. Raises `ModelNotFree` for a model that may not be used."""
+        now = self.clock()
+        ask = self._ask(request, terms, now)
+        events: list[Event] = []
+        return Flow(ask, request.dialect, now, attempts(self.pool, ask, now, events), events)
+
+    def advance(self, flow: Flow, report: Report | None = None) -> Step | Result:
+        """The next step of a request, or its result."""
+        with self._lock:
+            step = self._next(flow, report)
+            while isinstance(step, Take):  # one process: the pool's reservation is the reservation
+                step = self._next(flow, Done(self.clock()))
+            events, flow.events[:] = list(flow.events), []
+            self._count(events)
+        self._tell(events)
+        return step
+
+    def settle(self, lease: Lease, outcome: Outcome) -> None:
+        """Take back a lease whose attempt the driver carried beyond its commit, or gave up."""
+        with self._lock:
+            events = self.pool.settle(lease, outcome, self.clock())
+            self._count(events)
+        self._tell(events)
+
+    def finish(self, event: Finished) -> None:
+        """A request ended, whatever came of it."""
+        with self._lock:
+            self._count((event,))
+        self._tell((event,))
+
+    def _next(self, flow: Flow, report: Report | None) -> Step | Result:
+        try:
+            if not flow.started:
+                flow.started = True
+                return next(flow.steps)
+            assert report is not None  # noqa: S101 - a generator that runs is told something
+            return flow.steps.send(report)
+        except StopIteration as stop:
+            return stop.value
+
+    # --- which models ----------------------------------------------------------------------------
+
+    def _ask(self, request: Request, terms: Terms, now: float) -> Ask:
+        for name in request.models or ((request.model,) if request.model else ()):
+            self._check(name)
+        named = tuple(name for name in request.models if name != AUTO)
+        limits = self.config.limits
+        usual = limits.stream_deadline if request.stream else limits.deadline
+        return Ask(
+            tokens=request.tokens,
+            reply_tokens=request.reply_tokens,
+            stream=request.stream,
+            needs=request.needs,
+            models=named,
+            first=request.model if request.model != AUTO and not named else None,
+            pinned=terms.pinned or limits.fallback == "never",
+            deadline=now + min(usual, terms.patience or usual),
+            max_wait=terms.max_wait,
+            conversation=request.conversation,
+            request_id=terms.request_id,
+        )
+
+    def _check(self, name: str) -> None:
+        if name == AUTO or name in self.pool.roster.models:
+            return
+        if not self.pool.roster.models:
+            return  # the list is not known yet: the answer will be that no lane is usable
+        entry = self.entries.get(name)
+        why = f"it is no candidate: {entry.why_not}" if entry else "OpenRouter does not list it"
+        raise ModelNotFree(
+            f"Model {name!r} cannot be used: {why}. Use {AUTO!r}, or one of the free ids of GET /v1/models.",
+            param="model",
+        )
+
+    # --- what the keeper brings ------------------------------------------------------------------
+
+    def take_models(self, entries: Iterable[Entry]) -> None:
+        """A new model list."""
+        entries = list(entries)
+        choice = self.config.models
+        now = self.clock()
+        ordered = order(entries, preferred=choice.preferred, exclude=choice.exclude, now=now)
+        with self._lock:
+            self.entries = {entry.id: entry for entry in entries}
+            self.pool.set_models([entry.model for entry in ordered], now)
+
+    def take_group(self, label: str, account: str | None) -> None:
+        """Which account a key belongs to, as a hash of the account's identity."""
+        if account is None or self._groups.get(label) == account:
+            return
+        self._groups[label] = account
+        self._arrange()
+
+    def note(self, change: Callable[[Pool, float], Iterable[Event] | None]) -> bool:
+        """Apply a change to the pool under the lock; False when it found nothing to change."""
+        with self._lock:
+            events = change(self.pool, self.clock())
+            self._count(events or ())
+        self._tell(events or ())
+        return events is not None
+
+    def operate(self, action: str, scope: Scope) -> bool:
+        """Operator's hand; False when there is no such scope."""
+        return self.note(lambda pool, now: pool.operate(action, scope, now))
+
+    def _arrange(self) -> None:
+        """Put keys into accounts: by configuration first, then by what `GET /key` said, else each on its own."""
+        configured = {
+            label: name for name, entry in self.config.accounts.items() for label in entry.keys
+        }
+        names: dict[str, str] = {}
+        keys: list[Key] = []
+        accounts: dict[str, Account] = {}
+        for number, label in enumerate(self.secrets, 1):
+            group = self._groups.get(label, f"key {label}")
+            # named after its first key's place, so that learning about one group renames no other
+            name = configured.get(label) or names.setdefault(group, f"account{number}")
+            keys.append(Key(label, name))
+            accounts.setdefault(name, self._account(name))
+        with self._lock:
+            self.pool.set_keys(accounts.values(), keys)
+
+    def _account(self, name: str) -> Account:
+        entry = self.config.accounts.get(name)
+        if entry is None:
+            return Account(name)
+        return Account(name, entry.per_minute, entry.per_day or 50, entry.concurrency)
+
+    # --- reading ---------------------------------------------------------------------------------
+
+    def report(self) -> dict[str, Any]:
+        """`GET /admin/stats`."""
+        with self._lock:
+            return stats_report(self.pool, self.stats, self.clock())
+
+    def usable(self) -> bool:
+        """Whether at least one lane could take a small request now."""
+        with self._lock:
+            roster, now = self.pool.roster, self.clock()
+            return selection.choose(roster, self.config.policy, Ask(), Tried(), now) is not None
+
+    def models(self) -> list[Entry]:
+        """The models that can be used now, best first, by the comparator that serves requests."""
+        rows = [row for row in self.report()["models"] if row["state"] in ("open", "probing")]
+        rows.sort(key=lambda row: row["score"])
+        return [self.entries[row["id"]] for row in rows]
+
+    def listen(self, listener: Listener) -> None:
+        """Call `listener` with every event, in the thread in which it happened."""
+        self._listeners.append(listener)
+
+    def _count(self, events: Iterable[Event]) -> None:
+        for event in events:
+            self.stats.record(event)
+
+    def _tell(self, events: Iterable[Event]) -> None:
+        for event in events:
+            for listener in self._listeners:
+                try:
+                    listener(event)
+                except Exception:
+                    log.exception("a listener failed")

@@ -1,0 +1,1 @@
+"""The OpenAI-compatible gateway: ASGI application, upstream client, guard."""

@@ -1,0 +1,392 @@
+"""One HTTP/1.1 connection to the upstream: bytes in, a head and body pieces out, one deadline.
+
+The parser is httptools. Nothing here decides who may use a connection (`upstream`) or where it
+leads (`dial`). No task, no timer and no lock per piece: a waiting reader is one future, and one
+timer handle chases a deadline that is a plain number.
+"""
+
+import asyncio
+import select
+import ssl
+import time
+from dataclasses import dataclass
+from enum import Enum, auto
+from typing import Literal, cast
+
+from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
+
+MAX_HEAD_BYTES = 32 * 1024  # security requirement C17
+MAX_HEADERS = 100  # security requirement C17
+PAUSE_ABOVE = 256 * 1024  # unread body bytes at which the upstream is told to wait (fault 20)
+SINGLE_WRITE_BELOW = 64 * 1024  # joining a small body to its head saves a system call and a packet
+NO_BODY_METHODS = frozenset({"HEAD", "CONNECT"})
+RECHECK_TURNS = 2  # uvloop runs timers and ready callbacks before it polls: one turn sees no bytes
+
+NotReached = Literal["unreachable", "tls", "tls-handshake", "pool"]
+BadAnswer = Literal["reset", "truncated", "too-large", "protocol"]
+Limit = Literal["timeout-head", "timeout-silence", "timeout-write"]
+Kind = NotReached | BadAnswer | Limit
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long each part of a request may take, in seconds (routing rule A.7)."""
+
+    connect: float = 5.0  # name, TCP and TLS together
+    head: float = 30.0  # from the last request byte to the complete response head
+    silence: float = 90.0  # longest time without any byte while the body is read
+    write: float = 10.0  # longest time in which the peer takes nothing of the request
+    pool: float = 2.0  # waiting for a free connection
+
+
+class UpstreamError(Exception):
+    """The upstream could not be asked, or did not give a whole, well-formed answer.
+
+    `kind` says how; `sent` is true when a byte of the request may have left, so that the
+    upstream may have counted it.
+    """
+
+    def __init__(self, kind: Kind, message: str, *, sent: bool) -> None:
+        super().__init__(f"{kind}: {message}")
+        self.kind: Kind = kind
+        self.sent: bool = sent
+
+
+class Phase(Enum):
+    """Where a connection stands in its exchange."""
+
+    IDLE = auto()
+    HEAD = auto()
+    BODY = auto()
+    DONE = auto()
+    FAILED = auto()
+
+
+class Connection(asyncio.Protocol):
+    """An open connection that carries one exchange after another.
+
+    An exchange is `send`, then `take` and `wait_for_body` until `phase` is DONE or FAILED, then
+    `finish`. `lost` is resolved when the socket is gone.
+    """
+
+    transport: asyncio.Transport
+
+    def __init__(self) -> None:
+        self._loop = asyncio.get_running_loop()
+        self.lost: asyncio.Future[None] = self._loop.create_future()
+        self.idle_since = 0.0
+        self._keep = True
+        self._choked = False
+        self._held = False
+        self._pieces: list[bytes] = []
+        self._waiter: asyncio.Future[None] | None = None
+        self._timer: asyncio.Handle | None = None
+        self._timer_at = 0.0
+        self._deadline = 0.0
+        self._limit = 0.0
+        self._kind: Limit = "timeout-head"
+        self._unsent = 0
+        self._begin("")
+        self.phase = Phase.IDLE
+
+    # An exchange, as its owner sees it
+
+    async def send(self, method: str, head: bytes, body: bytes, timeouts: Timeouts) -> None:
+        """Write a request and wait for the head of its final answer; raises UpstreamError."""
+        if self.lost.done() or self.transport.is_closing():
+            raise UpstreamError("reset", "closed before the request was written", sent=False)
+        self._begin(method)
+        self._write(head, body)
+        while self.phase is Phase.HEAD:
+            if self._choked:
+                await self._wait("timeout-write", timeouts.write)
+            else:
+                await self._wait("timeout-head", timeouts.head)
+        if not self.status:  # else the head is good, and whatever broke later is the body's
+            self.raise_failure()
+
+    def take(self) -> bytes:
+        """Everything of the body that has arrived and was not taken yet."""
+        pieces = self._pieces
+        if not pieces:
+            return b""
+        taken = pieces[0] if len(pieces) == 1 else b"".join(pieces)
+        pieces.clear()
+        self._size = 0
+        self._release_hold()
+        return taken
+
+    def wait_for_body(self, silence: float) -> asyncio.Future[None]:
+        """Resolved at news of the body, or of its failure after `silence` seconds of nothing."""
+        return self._wait("timeout-silence", silence)
+
+    def set_silence(self, seconds: float) -> None:
+        """Give a reader that waits for the body another limit, counted from now."""
+        if self._kind == "timeout-silence":
+            self._limit = seconds
+            self._arm(seconds)
+
+    def raise_failure(self) -> None:
+        """Raise what ended this exchange, if it did not end well."""
+        if self._failure is not None:
+            kind, message = self._failure
+            raise UpstreamError(kind, message, sent=True)
+
+    def finish(self) -> bool:
+        """End the exchange; true if the connection can carry another one."""
+        kept = self.phase is Phase.DONE and self._keep and not self._choked
+        if kept:
+            self.phase = Phase.IDLE
+            self._pieces.clear()
+            self._release_hold()
+        return kept
+
+    def is_fit(self) -> bool:
+        """Whether this idle connection may carry a request now.
+
+        A close, or a byte nobody asked for, that still waits in the kernel is seen too: a request
+        written into it would be lost and yet counted.
+        """
+        if self.phase is not Phase.IDLE or self.transport.is_closing():
+            return False
+        return self._poll is None or not self._poll.poll(0)
+
+    def abort(self) -> None:
+        """Close at once, without a TLS farewell; a reader that waits is told."""
+        self._fail("reset", "closed by this side")
+
+    # What the transport tells
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast("asyncio.Transport", transport)
+        # So low that a wait ends only when the kernel has every byte. The TLS transport compares
+        # with >=, where 0 would pause for ever. Both event loops set TCP_NODELAY themselves.
+        self.transport.set_write_buffer_limits(high=1, low=0)
+        self._keep = True
+        self._poll = _watch_readable(self.transport)
+
+    def data_received(self, data: bytes) -> None:
+        if self.phase is Phase.HEAD:
+            self._receive_head(data)
+        elif self.phase is Phase.BODY:
+            self._receive(data)
+        else:
+            self._keep = False
+            if self.phase is Phase.IDLE:
+                self.transport.abort()
+
+    def eof_received(self) -> bool:
+        if self.phase is Phase.BODY and self._until_eof and _ended_cleanly(self.transport):
+            self.phase = Phase.DONE
+            self._wake()
+        self._break_off("the upstream closed the connection")
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._break_off(f"connection lost ({type(exc).__name__})" if exc else "connection lost")
+        if self._timer is not None:
+            self._timer.cancel()
+        self.lost.set_result(None)
+
+    def pause_writing(self) -> None:
+        self._choked = True
+
+    def resume_writing(self) -> None:
+        self._choked = False
+        self._wake()
+
+    # What the parser tells
+
+    def on_message_begin(self) -> None:
+        if self.phase is Phase.DONE:
+            self._keep = False
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if self.phase is not Phase.HEAD:
+            return  # trailers are dropped
+        if len(self.headers) >= MAX_HEADERS:
+            self._fail("too-large", f"more than {MAX_HEADERS} headers")
+            return
+        self.headers.append((name.lower(), value.rstrip()))
+
+    def on_headers_complete(self) -> None:
+        if self.phase is not Phase.HEAD:
+            return
+        status = self._parser.get_status_code()
+        if self._parser.get_http_version() not in {"1.1", "1.0"} or status < 100:
+            self._fail("protocol", f"no HTTP/1.1 answer: status {status}")
+        elif status < 200:
+            self.headers.clear()  # an interim answer; the parser itself gives up at a 101
+        elif complaint := self._read_framing():
+            self._fail("protocol", complaint)
+        else:
+            self.status = status
+            self._keep = self._keep and self._parser.should_keep_alive()
+            self.phase = Phase.DONE if self._method in NO_BODY_METHODS else Phase.BODY
+            self._news = True
+
+    def on_body(self, piece: bytes) -> None:
+        if self.phase is Phase.BODY:
+            self._pieces.append(piece)
+            self._size += len(piece)
+            self._news = True
+        elif self.phase is Phase.DONE:
+            self._keep = False
+
+    def on_message_complete(self) -> None:
+        if self.phase is Phase.BODY:
+            self.phase = Phase.DONE
+            self._news = True
+
+    # Within
+
+    def _begin(self, method: str) -> None:
+        self.phase = Phase.HEAD
+        self.status = 0
+        self.headers: list[tuple[bytes, bytes]] = []
+        self._method = method
+        self._parser = HttpResponseParser(self)
+        self._failure: tuple[Kind, str] | None = None
+        self._heard = self._until_eof = self._news = False
+        self._head_bytes = self._barren = self._size = 0
+
+    def _write(self, head: bytes, body: bytes) -> None:
+        if len(body) < SINGLE_WRITE_BELOW:
+            self.transport.write(head + body)
+        else:
+            self.transport.write(head)
+            self.transport.write(body)
+        self._unsent = self.transport.get_write_buffer_size()
+
+    def _receive_head(self, data: bytes) -> None:
+        room = MAX_HEAD_BYTES - self._head_bytes
+        self._head_bytes += len(data)
+        self._receive(data[:room])
+        if self.phase is Phase.HEAD and len(data) >= room:
+            self._fail("too-large", f"head above {MAX_HEAD_BYTES} bytes")
+        elif len(data) > room:
+            self.data_received(data[room:])
+
+    def _receive(self, data: bytes) -> None:
+        self._heard = True
+        self._news = False
+        try:
+            self._parser.feed_data(data)
+        except (HttpParserError, HttpParserUpgrade) as error:
+            self._keep = False
+            if self.phase is not Phase.DONE:
+                self._fail("protocol", str(error))
+        if self._news:
+            self._announce()
+        elif self.phase is Phase.BODY:
+            self._receive_nothing(len(data))
+
+    def _announce(self) -> None:
+        self._barren = 0
+        if self._size > PAUSE_ABOVE and not self._held:
+            self._held = True
+            self.transport.pause_reading()
+        self._wake()
+
+    def _receive_nothing(self, count: int) -> None:
+        """Bytes without content (chunk sizes, extensions, trailers): no silence, but bounded."""
+        self._deadline = time.monotonic() + self._limit
+        self._barren += count
+        if self._barren > MAX_HEAD_BYTES:
+            self._fail("too-large", f"{self._barren} bytes of chunk framing or trailers")
+
+    def _read_framing(self) -> str:
+        """Note how the body ends; what forbids reading it, or an empty text.
+
+        Contradictory or repeated lengths never come so far: httptools refuses them.
+        """
+        codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
+        if codings not in ([], [b"chunked"]):
+            return "transfer coding other than chunked"
+        for name, value in self.headers:
+            if name == b"content-encoding" and value.lower() not in {b"", b"identity"}:
+                return "encoded body, though identity was asked for"
+        self._until_eof = not codings and all(n != b"content-length" for n, _ in self.headers)
+        return ""
+
+    def _release_hold(self) -> None:
+        if self._held:
+            self._held = False
+            self.transport.resume_reading()
+
+    def _break_off(self, message: str) -> None:
+        self._fail("truncated" if self._heard else "reset", message)
+
+    def _fail(self, kind: Kind, message: str) -> None:
+        """The connection is of no more use; an exchange under way has failed for this reason."""
+        self._keep = False
+        if self.phase is Phase.HEAD or self.phase is Phase.BODY:
+            self.phase = Phase.FAILED
+            self._failure = (kind, message)
+            self._wake()
+        self.transport.abort()
+
+    # One waiter, one deadline
+
+    def _wait(self, kind: Limit, seconds: float) -> asyncio.Future[None]:
+        self._kind = kind
+        self._limit = seconds
+        self._arm(seconds)
+        self._waiter = self._loop.create_future()
+        return self._waiter
+
+    def _is_awaited(self) -> bool:
+        return self._waiter is not None and not self._waiter.done()
+
+    def _wake(self) -> None:
+        waiter = self._waiter
+        self._waiter = None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+    def _arm(self, seconds: float) -> None:
+        """Move the deadline; the timer is touched only if it would ring too late."""
+        self._deadline = time.monotonic() + seconds
+        if self._timer is None or self._timer_at > self._deadline:
+            if self._timer is not None:
+                self._timer.cancel()
+            self._timer_at = self._deadline
+            self._timer = self._loop.call_later(seconds, self._ring, RECHECK_TURNS)
+
+    def _ring(self, turns: int) -> None:
+        self._timer = None
+        if not self._is_awaited():
+            return
+        left = self._deadline - time.monotonic()
+        if left > 0:
+            self._arm(left)
+        elif turns:
+            # The loop may have stood still while bytes came in: let it look before judging.
+            self._timer = self._loop.call_soon(self._ring, turns - 1)
+        elif self._kind == "timeout-write" and self._has_written():
+            self._arm(self._limit)
+        else:
+            self._fail(self._kind, f"nothing for {self._limit:g} s")
+
+    def _has_written(self) -> bool:
+        before, self._unsent = self._unsent, self.transport.get_write_buffer_size()
+        return self._unsent < before
+
+
+def _watch_readable(transport: asyncio.Transport) -> "select.poll | None":
+    if not hasattr(select, "poll"):  # Windows
+        return None
+    watch = select.poll()
+    watch.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
+    return watch
+
+
+def _ended_cleanly(transport: asyncio.Transport) -> bool:
+    """Under TLS only a close_notify ends a body without length; a bare FIN may be an attacker's."""
+    tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
+    if tls is None:
+        return True
+    try:
+        return tls.read(1) == b""
+    except ssl.SSLError:
+        return False

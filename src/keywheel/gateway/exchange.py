@@ -1,0 +1,321 @@
+"""One client request at the upstream: the gateway's driver of the attempts flow.
+
+`run` carries out the steps until there is an answer or a refusal. A streamed answer has then *committed*: `pipe` passes
+the rest on and settles the lease at the last byte. Whatever happens in between, a lease is settled exactly once.
+"""
+
+import asyncio
+from collections.abc import Awaitable, Callable, Sequence
+from dataclasses import dataclass
+
+from keywheel.core.attempts import Done, Ended, Expired, Refused, Report, Send, Served, Wait
+from keywheel.core.rows import ROWS
+from keywheel.core.types import Abandoned, Answered, Failed, Lease, Outcome, Verdict
+from keywheel.engine import Engine, Flow
+from keywheel.gateway.upstream import Response, Timeouts, Upstream, UpstreamError
+from keywheel.wire.ask import Request
+from keywheel.wire.dialects import DIALECTS
+from keywheel.wire.faults import Phase, Reply, judge, judge_failure
+from keywheel.wire.replies import error_event
+from keywheel.wire.stream import Scanner, Usage, read_usage
+
+MAX_PLAIN = 16 * 1024 * 1024  # bytes of a plain answer
+MAX_ERROR = 64 * 1024  # bytes of an error body that are looked at
+MAX_HELD = 64 * 1024  # bytes and …
+MAX_HELD_EVENTS = 64  # … events before the first content
+MAX_STREAM = 64 * 1024 * 1024
+REASONING_ONLY = "budget-spent-on-reasoning"
+NO_USAGE = Usage()
+
+Headers = Sequence[tuple[bytes, bytes]]
+Write = Callable[[bytes], Awaitable[None]]
+
+
+@dataclass(frozen=True, slots=True)
+class Plain:
+    """A complete answer, byte for byte as it came. `seconds` were spent at the upstream."""
+
+    body: bytes
+    seconds: float
+
+
+@dataclass(slots=True)
+class Stream:
+    """An answer that has begun: what was held back, and where the rest comes from."""
+
+    lease: Lease
+    response: Response
+    scanner: Scanner
+    held: bytes
+    began: float
+    ttft: float
+    deadline: float
+
+
+class Exchange:
+    """Carries out one request."""
+
+    __slots__ = (
+        "_dialect",
+        "_engine",
+        "_flow",
+        "_headers",
+        "_limits",
+        "_request",
+        "_upstream",
+        "answer",
+    )
+
+    def __init__(
+        self, engine: Engine, upstream: Upstream, request: Request, headers: Headers, flow: Flow
+    ) -> None:
+        self._engine = engine
+        self._upstream = upstream
+        self._request = request
+        self._headers = headers
+        self._flow = flow
+        self._dialect = DIALECTS[request.dialect]
+        self._limits = engine.config.limits
+        self.answer: Plain | Stream | None = None
+
+    # --- until there is an answer ----------------------------------------------------------------
+
+    async def run(self) -> Served | Refused:
+        """Attempts until one answers (then `answer` is set), or none may be made any more."""
+        step = self._engine.advance(self._flow)
+        while True:
+            match step:
+                case Send():
+                    report = await self._send(step)
+                case Wait():
+                    await asyncio.sleep(max(0.0, step.until - self._engine.clock()))
+                    report = Done(self._engine.clock())
+                case Served() | Refused():
+                    return step
+                case _:
+                    raise AssertionError(step)
+            step = self._engine.advance(self._flow, report)
+
+    async def _send(self, step: Send) -> Report:
+        """One attempt. Whoever interrupts it leaves an abandoned lease behind, and nobody to blame."""
+        began = self._engine.clock()
+        response: Response | None = None
+        try:
+            response = await self._open(step, began)
+            report = await self._judge(step, response, began)
+        except UpstreamError as error:
+            report = self._broken(step, error, began)
+        except BaseException as error:
+            self._engine.settle(step.lease, Abandoned(_reason(error)))
+            if response:
+                response.close()
+            raise
+        if response and not isinstance(self.answer, Stream):
+            response.close()
+        return report
+
+    async def _open(self, step: Send, began: float) -> Response:
+        left = step.deadline - began
+        patience = step.first_content if self._request.stream else max(step.first_content, left / 2)
+        patience = min(patience, left)
+        timeouts = Timeouts(
+            connect=min(self._limits.connect, left), head=patience, silence=patience
+        )
+        secret = self._engine.secrets[step.lease.key]
+        authorization = (b"authorization", f"Bearer {secret.reveal()}".encode())
+        body = self._request.with_model(step.lease.model)
+        headers = (*self._headers, authorization)
+        return await self._upstream.request("POST", self._dialect.path, headers, body, timeouts)
+
+    async def _judge(self, step: Send, response: Response, began: float) -> Report:
+        if response.status != 200:
+            body = await _read(response, MAX_ERROR, cut=True)
+            verdict = self._verdict(Phase.HEADERS, response, body)
+            return self._failed(began, verdict or judge_failure("malformed"))
+        if self._request.stream and _is_event_stream(response):
+            return await self._commit(step, response, began)
+        return await self._whole(response, began)
+
+    async def _whole(self, response: Response, began: float) -> Report:
+        body = await _read(response, MAX_PLAIN)
+        verdict = self._verdict(Phase.BODY, response, body)
+        if verdict is None and self._request.stream:
+            verdict = judge_failure("malformed", detail="a stream was asked for")
+        if verdict and verdict.row.name != REASONING_ONLY:
+            return self._failed(began, verdict)
+        now = self._engine.clock()
+        self.answer = Plain(body, now - began)
+        usage = read_usage(body) or NO_USAGE
+        row = verdict.label if verdict else "ok"
+        return Ended(now, _answered(now - began, now - began, usage, row))
+
+    async def _commit(self, step: Send, response: Response, began: float) -> Report:
+        """Hold everything until the first content; until then another lane can be tried unseen."""
+        scanner = Scanner(self._dialect)
+        held = bytearray()
+        due = min(began + step.first_content, step.deadline)
+        while not scanner.committed:
+            response.set_silence(max(0.001, due - self._engine.clock()))
+            data = await response.read()
+            held += scanner.feed(data)
+            if failure := self._before_content(scanner, response, ended=not data):
+                return self._failed(began, failure)
+            if len(held) > MAX_HELD or scanner.events > MAX_HELD_EVENTS:
+                return self._failed(began, judge_failure("malformed", detail="no content"))
+        now = self._engine.clock()
+        self.answer = Stream(
+            step.lease, response, scanner, bytes(held), began, now - began, step.deadline
+        )
+        return Done(now)
+
+    def _before_content(
+        self, scanner: Scanner, response: Response, *, ended: bool
+    ) -> Verdict | None:
+        if scanner.committed:
+            return None
+        if scanner.error is not None:
+            verdict = self._verdict(Phase.STREAM_FIRST, response, scanner.error)
+            return verdict or judge_failure("malformed")
+        if ended or scanner.done or scanner.overflow or scanner.finish_error:
+            return judge_failure(_END_KINDS.get(scanner.end() or "", "empty"))
+        return None
+
+    def _broken(self, step: Send, error: UpstreamError, began: float) -> Report:
+        now = self._engine.clock()
+        if error.kind.startswith("timeout") and now >= step.deadline - 0.05:
+            return Expired(now, now - began)
+        verdict = judge_failure(error.kind, detail=str(error))
+        return Ended(now, Failed(verdict, now - began, unsent=not error.sent))
+
+    def _failed(self, began: float, verdict: Verdict) -> Report:
+        now = self._engine.clock()
+        return Ended(now, Failed(verdict, now - began))
+
+    def _verdict(self, phase: Phase, response: Response, body: bytes) -> Verdict | None:
+        headers = {
+            name.decode("latin-1"): value.decode("latin-1") for name, value in response.headers
+        }
+        reply = Reply(phase, response.status, headers, body)
+        return judge(
+            reply,
+            now=self._engine.clock(),
+            restricted=self._request.restricted,
+            dialect=self._dialect.name,
+        )
+
+    # --- after the commit ------------------------------------------------------------------------
+
+    def abandon(self, stream: Stream) -> None:
+        """Give a committed stream up before anything of it was passed on."""
+        stream.response.close()
+        self._engine.settle(stream.lease, Abandoned("client gone"))
+
+    async def pipe(self, stream: Stream, write: Write) -> Outcome:
+        """Pass a committed stream on to its end and settle its lease. Never a second model's text."""
+        outcome: Outcome = Abandoned("own bug")
+        try:
+            outcome = await self._pass_on(stream, write)
+        except BaseException as error:
+            outcome = Abandoned(_reason(error))
+            raise
+        finally:
+            stream.response.close()
+            self._engine.settle(stream.lease, outcome)
+        return outcome
+
+    async def _pass_on(self, stream: Stream, write: Write) -> Outcome:
+        if stream.held:
+            await write(stream.held)
+        kind = await self._copy(stream, write)
+        elapsed = self._engine.clock() - stream.began
+        if kind is None or kind == REASONING_ONLY:
+            row = f"{ROWS[kind].number} {kind}" if kind else "ok"
+            return _answered(stream.ttft, elapsed, stream.scanner.usage or NO_USAGE, row)
+        if kind == "done-missing":
+            await write(stream.scanner.mend())
+            usage = stream.scanner.usage or NO_USAGE
+            return _answered(stream.ttft, elapsed, usage, "32 done-missing")
+        verdict = self._after_content(stream, kind)
+        await write(self._event(stream, verdict))
+        return Failed(verdict, elapsed)
+
+    async def _copy(self, stream: Stream, write: Write) -> str | None:
+        """Copy until the upstream ends; what was wrong with the end, None for a clean one."""
+        scanner, response, clock = stream.scanner, stream.response, self._engine.clock
+        gap, silence = self._limits.gap, self._limits.silence
+        size, events = len(stream.held), scanner.events
+        due = clock() + gap
+        while not (scanner.error or scanner.done or scanner.finish_error or scanner.overflow):
+            now = clock()
+            response.set_silence(min(silence, max(0.001, min(due, stream.deadline) - now)))
+            try:
+                data = await response.read()
+            except UpstreamError as error:
+                return error.kind
+            if not data:
+                break
+            piece = scanner.feed(data)
+            if piece:
+                await write(piece)
+            if scanner.events != events:
+                events, due = scanner.events, clock() + gap
+            size += len(data)
+            if size > MAX_STREAM:
+                return "too-large"
+        return scanner.end()
+
+    def _after_content(self, stream: Stream, kind: str) -> Verdict:
+        if stream.scanner.error is not None:
+            verdict = self._verdict(Phase.STREAM_MID, stream.response, stream.scanner.error)
+            if verdict:
+                return verdict
+        return judge_failure(_END_KINDS.get(kind, kind), committed=True)
+
+    def _event(self, stream: Stream, verdict: Verdict) -> bytes:
+        return error_event(
+            self._dialect.name,
+            status=verdict.status or 502,
+            code=verdict.upstream_code or "upstream_failed",
+            message=verdict.message or verdict.row.signal,
+            id=stream.scanner.id,
+            created=stream.scanner.created,
+            model=stream.scanner.model,
+        )
+
+
+# What `Scanner.end` says, as the classification knows it.
+_END_KINDS = {
+    "empty": "empty",
+    "truncated": "truncated",
+    "too-large": "too-large",
+    "finish-error": "finish-error",
+    "error": "malformed",
+    REASONING_ONLY: REASONING_ONLY,
+}
+
+
+def _answered(ttft: float, total: float, usage: Usage, row: str) -> Answered:
+    return Answered(ttft, total, usage.tokens_in, usage.tokens_out, usage.cost or 0.0, row)
+
+
+def _reason(error: BaseException) -> str:
+    return "client gone" if isinstance(error, asyncio.CancelledError) else "own bug"
+
+
+def _is_event_stream(response: Response) -> bool:
+    for name, value in response.headers:
+        if name == b"content-type":
+            return value.lower().startswith(b"text/event-stream")
+    return False
+
+
+async def _read(response: Response, limit: int, *, cut: bool = False) -> bytes:
+    """The whole body; more than `limit` bytes are cut off or, for an answer, an error."""
+    body = bytearray()
+    while data := await response.read():
+        body += data
+        if len(body) > limit:
+            if cut:
+                return bytes(body[:limit])
+            raise UpstreamError("too-large", f"more than {limit} bytes", sent=True)
+    return bytes(body)

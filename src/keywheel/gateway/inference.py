@@ -1,0 +1,327 @@
+"""`POST /v1/chat/completions` and its siblings, from the client's first byte to the last.
+
+One request: read the body (bounded) → `wire.ask` → the exchange with the upstream → bytes back. A client that leaves is
+noticed at once and ends the work; a stream that stays silent for long gets comments, while fallback stays possible.
+"""
+
+import asyncio
+import contextlib
+import os
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import structlog
+
+from keywheel import problems
+from keywheel.core.attempts import Refused, Served, Try
+from keywheel.core.types import Failed, Finished
+from keywheel.engine import Engine, Terms
+from keywheel.errors import InvalidRequest, RequestFailed
+from keywheel.gateway.exchange import Exchange, Plain, Stream
+from keywheel.gateway.outlet import Outlet, SendMessage, raw
+from keywheel.gateway.upstream import Upstream
+from keywheel.problems import Problem
+from keywheel.wire.ask import Request, read
+from keywheel.wire.replies import error_body, error_event, keepalive
+
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+Scope = Mapping[str, Any]
+
+log = structlog.get_logger("keywheel.request")
+
+FIRST_LOOK = 10.0  # seconds that a request waits for the first model list
+SDK_MARGIN = 2.0  # seconds before the client's own time-out at which we answer
+PLAIN = ((b"content-type", b"application/json"),)
+STREAM = (
+    (b"content-type", b"text/event-stream; charset=utf-8"),
+    (b"cache-control", b"no-cache"),
+    (b"x-accel-buffering", b"no"),
+)
+# Request headers that reach the upstream, beside what we write ourselves (everything else stays here).
+PASSED_ON = frozenset({b"x-session-id", b"http-referer", b"x-title"})
+PASSED_ON_PREFIX = b"x-openrouter-"
+
+
+@dataclass(slots=True)
+class Visit:
+    """One client request while it lasts."""
+
+    request_id: str
+    outlet: Outlet
+    began: float
+    request: Request | None = None
+    tries: tuple[Try, ...] = ()
+    status: int = 0
+    code: str = ""
+    outcome: str = "abandoned"
+    upstream_seconds: float | None = None
+
+
+class ClientGone(Exception):
+    """The client left before its body was read."""
+
+
+class Inference:
+    """Serves one dialect."""
+
+    def __init__(self, engine: Engine, upstream: Upstream, dialect: str) -> None:
+        self._engine = engine
+        self._upstream = upstream
+        self.dialect = dialect
+        self._limits = engine.config.limits
+        self._max_body = engine.config.gateway.max_body
+
+    async def __call__(self, scope: Scope, receive: Receive, send: SendMessage) -> None:
+        """The ASGI application of this route."""
+        headers = dict(scope["headers"])
+        request_id = (
+            headers.get(b"x-request-id", b"").decode("latin-1")[:64] or os.urandom(12).hex()
+        )
+        visit = Visit(request_id, Outlet(send), self._engine.clock())
+        try:
+            await self._serve(visit, headers, scope["headers"], receive)
+        except ClientGone:
+            pass
+        except RequestFailed as error:
+            await self._refuse(visit, problems.of_exception(error))
+        finally:
+            self._finish(visit)
+
+    async def _serve(
+        self, visit: Visit, headers: Mapping[bytes, bytes], all_headers: Any, receive: Receive
+    ) -> None:
+        body = await self._read_body(headers, receive)
+        visit.request = read(body, self.dialect)
+        if not self._engine.ready.is_set():
+            await asyncio.to_thread(self._engine.ready.wait, FIRST_LOOK)
+        terms = _terms(visit.request_id, headers)
+        flow = self._engine.open(visit.request, terms)
+        exchange = Exchange(
+            self._engine, self._upstream, visit.request, _passed_on(all_headers), flow
+        )
+        async with _ended_by_client(receive):
+            await self._answer(visit, exchange)
+
+    async def _read_body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
+        if headers.get(b"content-encoding", b"identity") != b"identity":
+            raise InvalidRequest("The body is encoded; send it without Content-Encoding.")
+        parts: list[bytes] = []
+        size = 0
+        while True:
+            message = await receive()
+            if message["type"] == "http.disconnect":
+                raise ClientGone
+            part = message.get("body", b"")
+            size += len(part)
+            if size > self._max_body:
+                raise TooLarge(self._max_body)
+            parts.append(part)
+            if not message.get("more_body"):
+                return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    # --- answering -------------------------------------------------------------------------------
+
+    async def _answer(self, visit: Visit, exchange: Exchange) -> None:
+        request = visit.request
+        assert request is not None  # noqa: S101 - read before
+        with _KeepAlive(visit.outlet, self._limits.keepalive, enabled=request.stream) as quiet:
+            result = await exchange.run()
+            await quiet.end()
+        visit.tries = result.tries
+        if isinstance(result, Refused):
+            now = self._engine.clock()
+            await self._refuse(visit, problems.of_refusal(result, visit.request_id, now))
+        elif isinstance(exchange.answer, Plain):
+            await self._send_plain(visit, result, exchange.answer)
+        elif isinstance(exchange.answer, Stream):
+            await self._send_stream(visit, result, exchange, exchange.answer)
+
+    async def _send_plain(self, visit: Visit, served: Served, answer: Plain) -> None:
+        visit.status, visit.outcome, visit.upstream_seconds = 200, "ok", answer.seconds
+        headers = self._headers(visit, served)
+        overhead = self._engine.clock() - visit.began - answer.seconds
+        headers["x-keywheel-overhead-ms"] = f"{max(0.0, overhead) * 1e3:.2f}"
+        await visit.outlet.respond(200, (*PLAIN, *raw(headers)), answer.body)
+
+    async def _send_stream(
+        self, visit: Visit, served: Served, exchange: Exchange, stream: Stream
+    ) -> None:
+        visit.status = 200
+        outlet = visit.outlet
+        try:
+            if not outlet.started:
+                await outlet.start(200, (*STREAM, *raw(self._headers(visit, served))))
+        except BaseException:
+            exchange.abandon(stream)
+            raise
+        outcome = await exchange.pipe(stream, outlet.write)
+        if isinstance(outcome, Failed):
+            visit.outcome, visit.code = "failed", outcome.verdict.label
+            visit.tries = (*visit.tries[:-1], _failed_try(visit.tries[-1], outcome))
+        else:
+            visit.outcome = "ok"
+        await outlet.finish()
+
+    async def _refuse(self, visit: Visit, problem: Problem) -> None:
+        visit.status, visit.code, visit.outcome = problem.status, problem.code, "failed"
+        if (
+            visit.outlet.started
+        ):  # keep-alive comments went out already: the error travels in the stream
+            event = error_event(
+                self.dialect, status=problem.status, code=problem.code, message=problem.message
+            )
+            await visit.outlet.finish(event)
+            return
+        body = problem_body(self.dialect, problem)
+        headers = {"x-request-id": visit.request_id, "x-keywheel-attempts": str(len(visit.tries))}
+        await visit.outlet.respond(
+            problem.status, (*PLAIN, *raw(headers | problem.headers())), body
+        )
+
+    def _headers(self, visit: Visit, served: Served) -> dict[str, str]:
+        lease = served.lease
+        return {
+            "x-request-id": visit.request_id,
+            "x-keywheel-key": lease.key,
+            "x-keywheel-account": lease.account,
+            "x-keywheel-model": lease.model,
+            "x-keywheel-attempts": str(len(served.tries)),
+        }
+
+    def _finish(self, visit: Visit) -> None:
+        now = self._engine.clock()
+        last = visit.tries[-1] if visit.tries else Try("", "", "", "", 0.0)
+        total = now - visit.began
+        event = Finished(
+            now, visit.request_id, self.dialect, visit.outcome, visit.status, visit.code,
+            len(visit.tries), last.key, last.account, last.model, total,
+            total - visit.upstream_seconds if visit.upstream_seconds is not None else 0.0,
+        )  # fmt: skip
+        self._engine.finish(event)
+        log.info(
+            "request", id=visit.request_id, outcome=visit.outcome, status=visit.status, code=visit.code or None,
+            key=last.key or None, account=last.account or None, model=last.model or None,
+            tries=[f"{t.key} {t.model} {t.row}" for t in visit.tries], seconds=round(total, 3),
+        )  # fmt: skip
+
+
+class TooLarge(RequestFailed):
+    """The body is larger than the gateway takes."""
+
+    status = 413
+    code = "payload_too_large"
+
+    def __init__(self, limit: int) -> None:
+        super().__init__(f"The body is larger than {limit} bytes (gateway.max_body).")
+
+
+class _KeepAlive:
+    """Comments for a client that has waited long: status 200 goes out, errors then travel in the stream."""
+
+    def __init__(self, outlet: Outlet, seconds: float, *, enabled: bool) -> None:
+        self._outlet = outlet
+        self._seconds = seconds
+        self._enabled = enabled
+        self._timer: asyncio.TimerHandle | None = None
+        self._task: asyncio.Task[None] | None = None
+
+    def __enter__(self) -> "_KeepAlive":
+        if self._enabled:
+            self._timer = asyncio.get_running_loop().call_later(self._seconds, self._begin)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer:
+            self._timer.cancel()
+        if self._task:
+            self._task.cancel()
+
+    async def end(self) -> None:
+        """No more comments: the answer is there. Waits until the last one is out."""
+        self.__exit__()
+        if self._task:
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._task
+
+    def _begin(self) -> None:
+        self._task = asyncio.get_running_loop().create_task(self._comment())
+
+    async def _comment(self) -> None:
+        await self._outlet.start(200, STREAM)
+        while True:
+            await self._outlet.write(keepalive())
+            await asyncio.sleep(self._seconds)
+
+
+@contextlib.asynccontextmanager
+async def _ended_by_client(receive: Receive):
+    """Cancel what happens inside as soon as the client leaves; that is then no error."""
+    task = asyncio.current_task()
+    assert task is not None  # noqa: S101 - ASGI applications run in a task
+    gone = False
+
+    async def watch() -> None:
+        nonlocal gone
+        while (await receive())["type"] != "http.disconnect":
+            pass
+        gone = True
+        task.cancel()
+
+    watcher = asyncio.get_running_loop().create_task(watch())
+    try:
+        yield
+    except asyncio.CancelledError:
+        if not gone:
+            raise
+        task.uncancel()
+    finally:
+        watcher.cancel()
+
+
+def problem_body(dialect: str, problem: Problem) -> bytes:
+    """A problem in the shape of a dialect."""
+    return error_body(
+        dialect,
+        status=problem.status,
+        code=problem.code,
+        message=problem.message,
+        type=problem.type,
+        param=problem.param,
+        extra=problem.extra,
+    )
+
+
+def _failed_try(last: Try, failed: Failed) -> Try:
+    return Try(last.key, last.account, last.model, failed.verdict.label, failed.elapsed)
+
+
+def _passed_on(headers: Any) -> tuple[tuple[bytes, bytes], ...]:
+    mine = ((b"content-type", b"application/json"), (b"user-agent", b"keywheel"))
+    theirs = (
+        (name, value)
+        for name, value in headers
+        if name in PASSED_ON or name.startswith(PASSED_ON_PREFIX)
+    )
+    return (*mine, *theirs)
+
+
+def _terms(request_id: str, headers: Mapping[bytes, bytes]) -> Terms:
+    """The hints a client gives. One that cannot be read is as good as none."""
+    sdk = _seconds(headers.get(b"x-stainless-read-timeout"))
+    own = _seconds(headers.get(b"x-request-timeout"))
+    hints = [hint for hint in (sdk and max(sdk - SDK_MARGIN, sdk / 2), own) if hint]
+    return Terms(
+        request_id,
+        min(hints) if hints else None,
+        _seconds(headers.get(b"x-keywheel-max-wait")) or 0.0,
+        headers.get(b"x-keywheel-fallback", b"").lower() == b"off",
+    )
+
+
+def _seconds(value: bytes | None) -> float | None:
+    try:
+        seconds = float(value) if value else 0.0
+    except ValueError:
+        return None
+    return seconds if 0 < seconds < 1e6 else None

@@ -1,0 +1,104 @@
+"""One chat answer without a server: the gateway's driver, run to its end in this thread."""
+
+import asyncio
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import msgspec
+
+from keywheel import problems
+from keywheel.core.attempts import Refused
+from keywheel.core.types import Failed
+from keywheel.engine import Engine, Terms
+from keywheel.errors import RequestFailed
+from keywheel.gateway.exchange import Exchange, Stream
+from keywheel.gateway.run import upstream
+from keywheel.problems import Problem
+from keywheel.wire.ask import read
+
+PATIENCE = 15.0  # seconds for the first look at models and keys
+HEADERS = ((b"content-type", b"application/json"), (b"user-agent", b"keywheel"))
+Show = Callable[[str], None]
+
+
+@dataclass(slots=True)
+class Answer:
+    """The text with who gave it, or the problem."""
+
+    text: str = ""
+    model: str = ""
+    key: str = ""
+    attempts: int = 0
+    problem: Problem | None = None
+
+
+class _Delta(msgspec.Struct):
+    content: str | None = None
+
+
+class _Choice(msgspec.Struct):
+    delta: _Delta = msgspec.field(default_factory=_Delta)
+
+
+class _Chunk(msgspec.Struct):
+    choices: list[_Choice] = []
+
+
+_decode = msgspec.json.Decoder(_Chunk).decode
+
+
+def ask(engine: Engine, prompt: str, model: str, show: Show) -> Answer:
+    """Ask once; `show` gets each piece of text as it comes."""
+    engine.start()
+    engine.ready.wait(PATIENCE)
+    try:
+        return asyncio.run(_ask(engine, prompt, model, show))
+    finally:
+        engine.close()
+
+
+async def _ask(engine: Engine, prompt: str, model: str, show: Show) -> Answer:
+    body = msgspec.json.encode(
+        {"model": model, "stream": True, "messages": [{"role": "user", "content": prompt}]}
+    )
+    client = upstream(engine.config)
+    answer = Answer()
+    try:
+        request = read(body, "chat")
+        flow = engine.open(request, Terms("cli"))
+        exchange = Exchange(engine, client, request, HEADERS, flow)
+        result = await exchange.run()
+        answer.attempts = len(result.tries)
+        if isinstance(result, Refused):
+            answer.problem = problems.of_refusal(result, "cli", engine.clock())
+        elif isinstance(exchange.answer, Stream):
+            answer.key, answer.model = result.lease.key, result.lease.model
+            await _listen(exchange, exchange.answer, answer, show)
+    except RequestFailed as error:
+        answer.problem = problems.of_exception(error)
+    finally:
+        await client.close()
+    return answer
+
+
+async def _listen(exchange: Exchange, stream: Stream, answer: Answer, show: Show) -> None:
+    async def take(events: bytes) -> None:
+        for line in events.splitlines():
+            if line.startswith(b"data: {"):
+                piece = _text(line[6:])
+                answer.text += piece
+                show(piece)
+
+    outcome = await exchange.pipe(stream, take)
+    if isinstance(outcome, Failed):
+        answer.problem = Problem(
+            502, "upstream_failed", f"the answer broke off: {outcome.verdict.label}"
+        )
+
+
+def _text(payload: bytes) -> str:
+    try:
+        chunk = _decode(payload)
+    except msgspec.DecodeError:
+        return ""
+    return "".join(choice.delta.content or "" for choice in chunk.choices)

@@ -1,0 +1,174 @@
+"""What a client is told when a request ends without an answer: status, code, a sentence, and when to come back."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from math import ceil
+from typing import Any
+
+from keywheel.core.attempts import Refused
+from keywheel.core.spread import spread
+from keywheel.core.types import NoLane, Verdict
+from keywheel.errors import RequestFailed
+
+LONGEST = 86_430.0  # seconds that a Retry-After may say: a day and the spread after midnight
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """An error before it takes a dialect's shape. `retry_after` in seconds; `final`: repeating it is useless."""
+
+    status: int
+    code: str
+    message: str
+    type: str | None = None
+    param: str | None = None
+    retry_after: float | None = None
+    final: bool = False
+    extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+    def headers(self) -> dict[str, str]:
+        """The headers that keep SDKs from multiplying attempts."""
+        headers: dict[str, str] = {}
+        if self.retry_after is not None:
+            headers["retry-after"] = str(ceil(self.retry_after))
+            headers["retry-after-ms"] = str(ceil(self.retry_after * 1000))
+        if self.final or self.status in (429, 503, 504):
+            headers["x-should-retry"] = "false"
+        return headers
+
+
+def of_exception(error: RequestFailed) -> Problem:
+    """A request that was refused before anything was tried."""
+    return Problem(
+        error.status, error.code, error.message, param=error.param,
+        retry_after=error.retry_after, final=error.status < 500,
+    )  # fmt: skip
+
+
+def of_refusal(refused: Refused, request_id: str, now: float) -> Problem:
+    """A request that went through the wheel and ended without an answer."""
+    verdict, no_lane = refused.verdict, refused.no_lane
+    if refused.expired:
+        return _expired(refused)
+    if verdict and verdict.passthrough:
+        return _passed_on(verdict)
+    if no_lane and (verdict is None or verdict.row.rotates):
+        return _NO_LANE[no_lane.cause](no_lane, request_id, now)
+    if verdict:
+        return _failed(refused, verdict)
+    return Problem(503, "no_usable_lane", "No attempt may be made now.", retry_after=1.0)
+
+
+def _expired(refused: Refused) -> Problem:
+    last = f" The last one: {_tell(refused.verdict)}." if refused.verdict else ""
+    tries = len(refused.tries)
+    return Problem(
+        504, "deadline_exceeded", f"The deadline ended the request after {_count(tries)}.{last}"
+    )
+
+
+def _passed_on(verdict: Verdict) -> Problem:
+    """The ask itself is at fault: the client gets the upstream's own error."""
+    status = verdict.status if 400 <= verdict.status < 500 else verdict.row.status
+    if verdict.row.code == "context_too_long":
+        status = 400
+    return Problem(
+        status, verdict.row.code, verdict.message or verdict.row.signal, final=True,
+        extra={"row": verdict.label},
+    )  # fmt: skip
+
+
+def _failed(refused: Refused, verdict: Verdict) -> Problem:
+    last = refused.tries[-1]
+    message = (
+        f"{_count(len(refused.tries))} failed. The last one, on {last.model}: {_tell(verdict)}."
+    )
+    status = 503 if verdict.row.status == 503 else 502
+    return Problem(status, "upstream_failed", message, extra={"row": verdict.label})
+
+
+def _tell(verdict: Verdict) -> str:
+    return f"{verdict.label} ({verdict.message})" if verdict.message else verdict.label
+
+
+def _count(tries: int) -> str:
+    return f"{tries} attempt" + ("" if tries == 1 else "s")
+
+
+# --- no lane ---------------------------------------------------------------------------------------
+
+
+def _wait(no_lane: NoLane, request_id: str, now: float) -> float | None:
+    """Seconds until the earliest lane opens, with up to a second of spread so that clients do not return as one."""
+    if no_lane.at is None:
+        return None
+    return min(LONGEST, max(0.0, no_lane.at - now) + max(0.001, spread(request_id)))
+
+
+def _when(no_lane: NoLane, now: float) -> str:
+    if no_lane.at is None:
+        return "Nobody knows when that changes."
+    moment = datetime.fromtimestamp(no_lane.at, UTC).strftime("%H:%M:%S UTC")
+    return f"The first lane opens at {moment}, in {max(0.0, no_lane.at - now):.0f} s."
+
+
+def _quota(no_lane: NoLane, request_id: str, now: float) -> Problem:
+    day = no_lane.cause == "day"
+    what = "for today" if day else "for this minute"
+    return Problem(
+        429, "quota_exhausted",
+        f"The free quota of every usable account is used up {what}. {_when(no_lane, now)}",
+        "insufficient_quota" if day else "rate_limit_exceeded",
+        retry_after=_wait(no_lane, request_id, now), extra=_extra(no_lane, request_id, now),
+    )  # fmt: skip
+
+
+def _closed(no_lane: NoLane, request_id: str, now: float) -> Problem:
+    return Problem(
+        503, "no_usable_lane", f"Every key or model that fits is closed. {_when(no_lane, now)}",
+        retry_after=_wait(no_lane, request_id, now), extra=_extra(no_lane, request_id, now),
+    )  # fmt: skip
+
+
+def _empty(_no_lane: NoLane, _request_id: str, _now: float) -> Problem:
+    return Problem(
+        503, "no_usable_lane",
+        "There is no usable key, or no free model is known: the upstream's model list could not be read yet, or "
+        "lists none. See the log, or run `keywheel keys list` and `keywheel models`.",
+    )  # fmt: skip
+
+
+def _unfit(no_lane: NoLane, _request_id: str, _now: float) -> Problem:
+    missing = set(no_lane.missing)
+    if missing == {"context"}:
+        return Problem(
+            400, "context_too_long",
+            "The prompt and the reply asked for are longer than the context of every free model that is listed "
+            "now. Send less, or ask for fewer tokens.",
+            param="messages", final=True,
+        )  # fmt: skip
+    lacking = ", ".join(sorted(missing))
+    return Problem(
+        400, "invalid_request",
+        f"No free model that is listed now offers what the request needs: {lacking}. Leave it out, or allow "
+        "other models.",
+        final=True, extra={"missing": sorted(missing)},
+    )  # fmt: skip
+
+
+def _extra(no_lane: NoLane, request_id: str, now: float) -> dict[str, Any]:
+    wait = _wait(no_lane, request_id, now)
+    return {"blocked": dict(no_lane.blocked), **({"retry_after": ceil(wait)} if wait else {})}
+
+
+_NO_LANE: Mapping[str, Callable[[NoLane, str, float], Problem]] = {
+    "day": _quota,
+    "minute": _quota,
+    "health": _closed,
+    "busy": _closed,
+    "disabled": _closed,
+    "tried": _closed,
+    "unfit": _unfit,
+    "empty": _empty,
+}
