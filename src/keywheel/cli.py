@@ -1,12 +1,11 @@
 """The command line: `keywheel serve`, `sim`, `chat`, `stats`, `keys`, `models`.
 
-Data goes to standard output, talk to standard error. Exit codes: 0 ok, 1 failed, 2 usage, 3 configuration or no keys,
-4 upstream unreachable, 5 all keys or models exhausted, 130 interrupted.
+Data goes to standard output, talk to standard error.
 """
 
 import contextlib
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -23,6 +22,10 @@ from keywheel.errors import ConfigError, Error
 from keywheel.keys import KeyEntry
 from keywheel.secret import Secret
 
+EXIT_CODES = (
+    "Exit codes: 0 ok, 1 failed, 2 usage, 3 configuration or no keys, 4 upstream unreachable, "
+    "5 all keys or models exhausted, 130 interrupted."
+)
 FAILED, NO_CONFIG, UNREACHABLE, EXHAUSTED = 1, 3, 4, 5
 NO_KEYS = (
     "no API key: set OPENROUTER_API_KEY in the environment or in .env.local (further keys: OPENROUTER_API_KEY_2 …); "
@@ -36,9 +39,7 @@ def main() -> None:
     cli(prog_name="keywheel")
 
 
-@click.group(
-    context_settings={"help_option_names": ["-h", "--help"]}, epilog=__doc__.split("\n\n")[1]
-)
+@click.group(context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_CODES)
 @click.version_option(keywheel.__version__, prog_name="keywheel")
 def cli() -> None:
     """One dependable, free LLM endpoint out of your OpenRouter keys."""
@@ -121,7 +122,7 @@ def _run_gateway(
 @contextlib.contextmanager
 def _simulated(
     found: Environment, name: str
-) -> Iterator[tuple[settings.Config, tuple[KeyEntry, ...]]]:
+) -> Generator[tuple[settings.Config, tuple[KeyEntry, ...]]]:
     """A simulator in this process, and the settings that lead to it."""
     from keywheel import sim  # noqa: PLC0415
     from keywheel.gateway import run  # noqa: PLC0415
@@ -366,7 +367,7 @@ def models(show_all: bool, as_json: bool) -> None:
 
 
 @contextlib.contextmanager
-def _explained() -> Iterator[None]:
+def _explained() -> Generator[None]:
     """Our own errors end the command with a sentence and the right code, never with a traceback."""
     try:
         yield

@@ -14,10 +14,10 @@ from keywheel.core.types import Abandoned, Answered, Failed, Lease, Outcome, Ver
 from keywheel.engine import Engine, Flow
 from keywheel.gateway.upstream import Response, Timeouts, Upstream, UpstreamError
 from keywheel.wire.ask import Request
-from keywheel.wire.dialects import DIALECTS
+from keywheel.wire.dialects import DIALECTS, Usage, read_usage
 from keywheel.wire.faults import Phase, Reply, judge, judge_failure
 from keywheel.wire.replies import error_event
-from keywheel.wire.stream import Scanner, Usage, read_usage
+from keywheel.wire.stream import Scanner
 
 MAX_PLAIN = 16 * 1024 * 1024  # bytes of a plain answer
 MAX_ERROR = 64 * 1024  # bytes of an error body that are looked at
@@ -295,7 +295,7 @@ _END_KINDS = {
 
 
 def _answered(ttft: float, total: float, usage: Usage, row: str) -> Answered:
-    return Answered(ttft, total, usage.tokens_in, usage.tokens_out, usage.cost or 0.0, row)
+    return Answered(ttft, total, usage.tokens_in, usage.tokens_out, usage.cost, row)
 
 
 def _reason(error: BaseException) -> str:

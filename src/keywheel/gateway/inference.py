@@ -92,7 +92,8 @@ class Inference:
         self, visit: Visit, headers: Mapping[bytes, bytes], all_headers: Any, receive: Receive
     ) -> None:
         body = await self._read_body(headers, receive)
-        visit.request = read(body, self.dialect)
+        session = headers.get(b"x-session-id", b"").decode("latin-1") or None
+        visit.request = read(body, self.dialect, session)
         if not self._engine.ready.is_set():
             await asyncio.to_thread(self._engine.ready.wait, FIRST_LOOK)
         terms = _terms(visit.request_id, headers)

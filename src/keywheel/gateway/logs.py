@@ -7,10 +7,11 @@ import logging
 import re
 import sys
 from collections.abc import Iterable
-from typing import Any, TextIO
+from typing import Any, TextIO, cast
 
 import msgspec
 import structlog
+from structlog.types import EventDict
 
 from keywheel.config import LogSettings
 from keywheel.core.types import Blocked, Event, Reopened
@@ -36,8 +37,8 @@ class Redactor:
 
 def set_up(settings: LogSettings, secrets: Iterable[Secret], stream: TextIO | None = None) -> None:
     """Send all logs of this process to `stream` (standard error) in the configured shape."""
-    stream = stream or sys.stderr
-    pretty = settings.format == "text" or (settings.format == "auto" and stream.isatty())
+    out = stream or sys.stderr
+    pretty = settings.format == "text" or (settings.format == "auto" and out.isatty())
     shared: list[Any] = [
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
@@ -47,24 +48,23 @@ def set_up(settings: LogSettings, secrets: Iterable[Secret], stream: TextIO | No
         _drop_empty,
     ]
     renderer: Any = (
-        structlog.dev.ConsoleRenderer(colors=stream.isatty())
+        structlog.dev.ConsoleRenderer(colors=out.isatty())
         if pretty
         else structlog.processors.JSONRenderer(serializer=_dumps)
     )
     formatter = structlog.stdlib.ProcessorFormatter(
         foreign_pre_chain=shared,
-        processors=[
-            structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-            renderer,
-            Redactor(secrets),
-        ],
+        processors=cast(
+            "list[structlog.types.Processor]",
+            [structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer, Redactor(secrets)],
+        ),
     )
-    handler = logging.StreamHandler(stream)
+    handler = logging.StreamHandler(out)
     handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.level.upper())
-    for chatty in ("httpx2", "httpcore2", "asyncio"):
+    for chatty in ("httpx2", "httpcore2", "asyncio", "uvicorn"):
         logging.getLogger(chatty).setLevel(logging.WARNING)
     structlog.configure(
         processors=[
@@ -91,7 +91,7 @@ def tell(event: Event) -> None:
         _log.warning("reopened", scope=event.scope.kind, name=event.scope.name, why=event.why)
 
 
-def _drop_empty(_logger: Any, _method: str, record: dict[str, Any]) -> dict[str, Any]:
+def _drop_empty(_logger: Any, _method: str, record: EventDict) -> EventDict:
     return {name: value for name, value in record.items() if value is not None}
 
 

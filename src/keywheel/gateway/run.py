@@ -3,7 +3,7 @@
 import socket
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import contextmanager
 from typing import Any
 
@@ -63,7 +63,7 @@ def serve(gateway: Any, bound: socket.socket, settings: GatewaySettings) -> None
 
 
 @contextmanager
-def in_thread(app: Any, bound: socket.socket) -> Iterator[str]:
+def in_thread(app: Any, bound: socket.socket) -> Generator[str]:
     """Serve an application in a thread for as long as the block lasts; its address."""
     server = _server(app, drain=1)
     thread = threading.Thread(

@@ -1,0 +1,212 @@
+"""What clients get in our own words: error bodies, error events inside a stream, the list of models."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+import msgspec
+
+# The `type` of each of our codes in OpenAI's vocabulary. A code that is not ours goes by its status.
+TYPES: Mapping[str, str] = {
+    "invalid_request": "invalid_request_error",
+    "context_too_long": "invalid_request_error",
+    "model_not_free": "invalid_request_error",
+    "payload_too_large": "invalid_request_error",
+    "not_found": "invalid_request_error",
+    "method_not_allowed": "invalid_request_error",
+    "unauthorized": "authentication_error",
+    "forbidden": "permission_error",
+    "quota_exhausted": "rate_limit_exceeded",
+    "no_usable_lane": "service_unavailable_error",
+    "upstream_failed": "upstream_error",
+    "deadline_exceeded": "timeout_error",
+    "internal_error": "server_error",
+}
+STATUS_TYPES: Mapping[int, str] = {
+    401: "authentication_error",
+    402: "insufficient_quota",
+    403: "permission_error",
+    429: "rate_limit_exceeded",
+}
+# The same in Anthropic's vocabulary, which knows types by status alone.
+ANTHROPIC_TYPES: Mapping[int, str] = {
+    401: "authentication_error",
+    402: "billing_error",
+    403: "permission_error",
+    404: "not_found_error",
+    413: "request_too_large",
+    429: "rate_limit_error",
+    503: "overloaded_error",
+    504: "timeout_error",
+    529: "overloaded_error",
+}
+
+
+def error_body(  # noqa: PLR0913 - the members of an error, all by name
+    dialect: str,
+    *,
+    status: int,
+    code: str,
+    message: str,
+    type: str | None = None,
+    param: str | None = None,
+    extra: Mapping[str, Any] = {},
+) -> bytes:
+    """An error in the shape of a dialect. `extra` members join the error's own; `type` is OpenAI's word."""
+    if dialect == "messages":
+        return _encode(_anthropic_error(status, code, message, param, extra))
+    error = {
+        "message": message,
+        "type": type or _type(status, code),
+        "code": _code(code),
+        "param": param,
+    }
+    return _encode({"error": error | dict(extra)})
+
+
+def error_event(  # noqa: PLR0913 - the members of an error, all by name
+    dialect: str,
+    *,
+    status: int,
+    code: str,
+    message: str,
+    id: str | None = None,
+    created: int | None = None,
+    model: str | None = None,
+    sequence: int = 0,
+    eol: bytes = b"\n",
+) -> bytes:
+    """The event that ends a stream badly after its status has gone out (routing rule A.7).
+
+    No end marker follows it. `id`, `created` and `model` are those of the answer, as far as they are
+    known; `sequence` is the next `sequence_number` (responses), `eol` the line end of the stream.
+    """
+    error = {"code": _code(code), "type": _type(status, code), "message": message}
+    if dialect == "messages":
+        return _event(_anthropic_event(status, code, message), eol, b"error")
+    if dialect == "responses":
+        return _event(_responses_event(error, sequence), eol, b"error")
+    kind, silence = _CHUNKS.get(dialect, _CHUNKS["chat"])
+    known = {"created": created, "model": model}
+    chunk = {
+        "id": id,
+        "object": kind,
+        **{name: value for name, value in known.items() if value is not None},
+        "error": error,
+        "choices": [{"index": 0, **silence, "finish_reason": "error"}],
+    }
+    return _event(chunk, eol)
+
+
+def keepalive() -> bytes:
+    """The comment that keeps a silent stream open."""
+    return b": keep-alive\n\n"
+
+
+def models_body(entries: Iterable[msgspec.Raw | Mapping[str, Any]]) -> bytes:
+    """The answer of `GET /models`, in OpenRouter's shape and, by `object`, in OpenAI's."""
+    data = list(entries)
+    links = {"next": None}
+    return _encode({"data": data, "total_count": len(data), "links": links, "object": "list"})
+
+
+def auto_entry(  # noqa: PLR0913 - the few members of a model that differ from one such entry to another
+    id: str,
+    name: str,
+    context: int | None,
+    *,
+    max_output: int | None = None,
+    created: int = 0,
+    inputs: Sequence[str] = ("text",),
+    parameters: Sequence[str] = (),
+    description: str = "",
+) -> dict[str, Any]:
+    """A model of our own (`auto`, `auto:<pool>`) as OpenRouter lists models, at no price."""
+    return {
+        "id": id,
+        "canonical_slug": id,
+        "hugging_face_id": None,
+        "name": name,
+        "created": created,
+        "description": description,
+        "context_length": context,
+        "architecture": {
+            "modality": f"{'+'.join(inputs)}->text",
+            "input_modalities": list(inputs),
+            "output_modalities": ["text"],
+            "tokenizer": "Router",
+            "instruct_type": None,
+        },
+        "pricing": {"prompt": "0", "completion": "0"},
+        "top_provider": {
+            "context_length": context,
+            "max_completion_tokens": max_output,
+            "is_moderated": False,
+        },
+        "per_request_limits": None,
+        "supported_parameters": list(parameters),
+        "default_parameters": None,
+        "supported_voices": None,
+        "knowledge_cutoff": None,
+        "expiration_date": None,
+        "links": {"details": f"/api/v1/models/{id}/endpoints"},
+    }
+
+
+# How a chunk names itself, and a choice of it that says nothing.
+_CHUNKS: Mapping[str, tuple[str, Mapping[str, Any]]] = {
+    "chat": ("chat.completion.chunk", {"delta": {}}),
+    "completions": ("text_completion", {"text": "", "logprobs": None}),
+}
+
+
+def _anthropic_event(status: int, code: str, message: str) -> dict[str, Any]:
+    kind = ANTHROPIC_TYPES.get(status) or _family(status, "api_error")
+    return {"type": "error", "error": {"type": kind, "message": message, "code": _code(code)}}
+
+
+def _anthropic_error(
+    status: int, code: str, message: str, param: str | None, extra: Mapping[str, Any]
+) -> dict[str, Any]:
+    body = _anthropic_event(status, code, message)
+    rest = {"param": param, **extra} if param else dict(extra)
+    request_id = rest.pop("request_id", None)
+    body["error"].update(rest)
+    return {**body, "request_id": request_id}
+
+
+def _responses_event(error: Mapping[str, Any], sequence: int) -> dict[str, Any]:
+    """The documented flat event; the SDKs raise only for one that also has an `error` member."""
+    return {
+        "type": "error",
+        "code": str(error["code"]),
+        "message": error["message"],
+        "param": None,
+        "sequence_number": sequence,
+        "error": error,
+    }
+
+
+def _type(status: int, code: str) -> str:
+    return TYPES.get(code) or STATUS_TYPES.get(status) or _family(status, "server_error")
+
+
+def _family(status: int, otherwise: str) -> str:
+    return "invalid_request_error" if 400 <= status < 500 else otherwise
+
+
+def _code(code: str) -> str | int:
+    """Upstream codes that are numbers stay numbers."""
+    return int(code) if code.isdecimal() else code
+
+
+def _event(body: Mapping[str, Any], eol: bytes, name: bytes = b"") -> bytes:
+    start = b"event: " + name + eol if name else b""
+    return start + b"data: " + _encode(body) + eol * 2
+
+
+def _encode(body: Mapping[str, Any]) -> bytes:
+    try:
+        return msgspec.json.encode(body)
+    except UnicodeEncodeError:  # half a surrogate pair, which JSON can carry and UTF-8 cannot
+        return json.dumps(body, ensure_ascii=False).encode(errors="replace")
