@@ -331,7 +331,7 @@ def models(show_all: bool, as_json: bool) -> None:
                 _fail(f"{config.upstream.base_url}: {error}", UNREACHABLE)
     choice = config.models
     ordered = order(entries, preferred=choice.preferred, exclude=choice.exclude, now=Clock()())
-    rows = [
+    rows: list[dict[str, Any]] = [
         {
             "rank": rank,
             "id": e.id,

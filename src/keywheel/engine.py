@@ -193,7 +193,11 @@ class Engine:
         if not self.pool.roster.models:
             return  # the list is not known yet: the answer will be that no lane is usable
         entry = self.entries.get(name)
-        why = f"it is no candidate: {entry.why_not}" if entry else "OpenRouter does not list it"
+        why = "OpenRouter does not list it"
+        if entry:
+            why = (
+                f"it is no candidate ({entry.refusal(self.clock()) or 'excluded by configuration'})"
+            )
         raise ModelNotFree(
             f"Model {name!r} cannot be used: {why}. Use {AUTO!r}, or one of the free ids of GET /v1/models.",
             param="model",

@@ -162,7 +162,7 @@ def test_the_openai_sdk_lists_the_models(calm: Rig) -> None:
         (b'{"messages": []}', 400, "invalid_request", "messages"),
         (b'{"messages":[{"role":"user","content":"x"}],"model":7}', 400, "invalid_request", "model"),
         (b'{"messages":[{"role":"user","content":"x"}],"stream":"yes"}', 400, "invalid_request", "stream"),
-        (b'{"messages":[{"role":"user","content":"x"}],"model":"openai/gpt-4o"}', 400, "model_not_free", "openai/gpt-4o"),
+        (b'{"messages":[{"role":"user","content":"x"}],"model":"openai/gpt-4o"}', 400, "model_not_free", "gpt-4o"),
         (b'{"messages":[{"role":"user","content":"x"}],"n":3}', 400, "invalid_request", "n"),
     ],
 )  # fmt: skip

@@ -1,6 +1,6 @@
 """The ASGI application: one table of routes, each with its class of access. The hot routes go past the router."""
 
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -42,7 +42,7 @@ class Gateway:
 
     def __init__(self, engine: Engine, upstream: Upstream) -> None:
         self._engine = engine
-        self._upstream = upstream
+        self.upstream = upstream
         self._guard = Guard(engine.config.gateway)
         self.draining = False
         self._hot = {
@@ -73,6 +73,11 @@ class Gateway:
                 await hot(scope, receive, send)
         else:
             await self._cold(scope, receive, send)  # pyright: ignore[reportArgumentType]
+
+    @property
+    def hot(self) -> Iterable[Inference]:
+        """The routes that reach the upstream."""
+        return self._hot.values()
 
     # --- the table -------------------------------------------------------------------------------
 
@@ -126,9 +131,16 @@ class Gateway:
         )  # fmt: skip
 
     def _entries(self) -> list[Any]:
+        """`auto` can what any of them can: it goes to one that does."""
         models = self._engine.models()
-        contexts = [entry.model.context for entry in models]
-        auto = auto_entry(AUTO, "keywheel: the best free model that fits", max(contexts, default=0))
+        features = [msgspec.json.decode(entry.raw, type=_Features) for entry in models]
+        auto = auto_entry(
+            AUTO,
+            "keywheel: the best free model that fits",
+            max((entry.model.context for entry in models), default=0),
+            inputs=_union(["text"], *(f.architecture.input_modalities for f in features)),
+            parameters=_union(*(f.supported_parameters for f in features)),
+        )
         return [auto, *(entry.raw for entry in models)]
 
     # --- errors ----------------------------------------------------------------------------------
@@ -169,7 +181,7 @@ class Gateway:
                 self._engine.start()
                 await send({"type": "lifespan.startup.complete"})
             else:
-                await self._upstream.close()
+                await self.upstream.close()
                 self._engine.close()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
@@ -181,6 +193,20 @@ def _id(entry: Any) -> str:
 
 class _Id(msgspec.Struct):
     id: str
+
+
+class _Architecture(msgspec.Struct):
+    input_modalities: list[str] = []
+
+
+class _Features(msgspec.Struct):
+    architecture: _Architecture = msgspec.field(default_factory=_Architecture)
+    supported_parameters: list[str] = []
+
+
+def _union(*lists: list[str]) -> list[str]:
+    """Every word once, in order of first appearance."""
+    return list(dict.fromkeys(word for words in lists for word in words))
 
 
 def _json(value: Any, status: int = 200) -> Response:

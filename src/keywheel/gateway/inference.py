@@ -8,7 +8,7 @@ import asyncio
 import contextlib
 import os
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import structlog
@@ -31,6 +31,7 @@ Scope = Mapping[str, Any]
 log = structlog.get_logger("keywheel.request")
 
 FIRST_LOOK = 10.0  # seconds that a request waits for the first model list
+LARGE = 256 * 1024  # bytes of a body above which reading it would hold up other requests
 SDK_MARGIN = 2.0  # seconds before the client's own time-out at which we answer
 PLAIN = ((b"content-type", b"application/json"),)
 STREAM = (
@@ -67,7 +68,7 @@ class Inference:
 
     def __init__(self, engine: Engine, upstream: Upstream, dialect: str) -> None:
         self._engine = engine
-        self._upstream = upstream
+        self.upstream = upstream
         self.dialect = dialect
         self._limits = engine.config.limits
         self._max_body = engine.config.gateway.max_body
@@ -93,13 +94,16 @@ class Inference:
     ) -> None:
         body = await self._read_body(headers, receive)
         session = headers.get(b"x-session-id", b"").decode("latin-1") or None
-        visit.request = read(body, self.dialect, session)
+        if len(body) > LARGE:
+            visit.request = await asyncio.to_thread(read, body, self.dialect, session)
+        else:
+            visit.request = read(body, self.dialect, session)
         if not self._engine.ready.is_set():
             await asyncio.to_thread(self._engine.ready.wait, FIRST_LOOK)
         terms = _terms(visit.request_id, headers)
         flow = self._engine.open(visit.request, terms)
         exchange = Exchange(
-            self._engine, self._upstream, visit.request, _passed_on(all_headers), flow
+            self._engine, self.upstream, visit.request, _passed_on(all_headers), flow
         )
         async with _ended_by_client(receive):
             await self._answer(visit, exchange)
@@ -159,7 +163,7 @@ class Inference:
         outcome = await exchange.pipe(stream, outlet.write)
         if isinstance(outcome, Failed):
             visit.outcome, visit.code = "failed", outcome.verdict.label
-            visit.tries = (*visit.tries[:-1], _failed_try(visit.tries[-1], outcome))
+            visit.tries = (*visit.tries[:-1], replace(visit.tries[-1], row=outcome.verdict.label))
         else:
             visit.outcome = "ok"
         await outlet.finish()
@@ -204,6 +208,7 @@ class Inference:
             "request", id=visit.request_id, outcome=visit.outcome, status=visit.status, code=visit.code or None,
             key=last.key or None, account=last.account or None, model=last.model or None,
             tries=[f"{t.key} {t.model} {t.row}" for t in visit.tries], seconds=round(total, 3),
+            dropped=list(visit.request.dropped) or None if visit.request else None,
         )  # fmt: skip
 
 
@@ -291,10 +296,6 @@ def problem_body(dialect: str, problem: Problem) -> bytes:
         param=problem.param,
         extra=problem.extra,
     )
-
-
-def _failed_try(last: Try, failed: Failed) -> Try:
-    return Try(last.key, last.account, last.model, failed.verdict.label, failed.elapsed)
 
 
 def _passed_on(headers: Any) -> tuple[tuple[bytes, bytes], ...]:

@@ -56,7 +56,11 @@ def set_up(settings: LogSettings, secrets: Iterable[Secret], stream: TextIO | No
         foreign_pre_chain=shared,
         processors=cast(
             "list[structlog.types.Processor]",
-            [structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer, Redactor(secrets)],
+            [
+                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                renderer,
+                Redactor(secrets),
+            ],
         ),
     )
     handler = logging.StreamHandler(out)

@@ -117,7 +117,7 @@ def read(value: object) -> Envelope:
     return Envelope(
         found=found,
         message=_message(inner) or ("" if found else text(value)),
-        code=_code(inner),
+        code=_code(inner) or _code(outer),
         type=text(metadata.get("error_type") or inner.get("error_type") or outer.get("error_type")),
         kind=text(inner.get("type")) if found else "",
         provider=text(metadata.get("provider_name")) or text(outer.get("provider")),
@@ -172,7 +172,8 @@ def _choice_error(outer: Object) -> object:
 
 def _message(inner: Object) -> str:
     """The error's sentence. A validation error is a list of issues in a string: the first one speaks."""
-    said = text(inner.get("message")) or text(inner.get("detail"))
+    members = ("message", "detail", "error")
+    said = next((said for member in members if (said := text(inner.get(member)))), "")
     if not said.lstrip().startswith("["):
         return said
     return text(_object(_unfold(said)).get("message")) or said
@@ -191,7 +192,7 @@ def _code(inner: Object) -> str:
 def _raw(raw: object) -> str:
     value = _unfold(raw)
     inner = _object(_object(value).get("error")) or _object(value)
-    return _message(inner) or text(inner.get("error")) or text(raw)
+    return _message(inner) or text(raw)
 
 
 def _headers(said: object) -> Mapping[str, object]:
@@ -208,10 +209,10 @@ def text(value: object) -> str:
 
 
 def clean(said: str, flagged: str = "", limit: int = MAX_MESSAGE) -> str:
-    """An upstream's text as it may be logged and shown: no secrets, no flagged input, one line, not long."""
+    """An upstream's text as it may be logged and shown: no secrets, no flagged input, one line, `limit` characters."""
     if flagged.strip():
         said = said.replace(flagged, HIDDEN)
     said = SECRETS.sub(lambda match: (match["lead"] or "") + HIDDEN, said)
+    said = said.strip()[: limit + 1]  # escaping only adds
     said = UNSEEN.sub(lambda match: match.group().encode("unicode_escape").decode(), said)
-    said = said.strip()
     return said if len(said) <= limit else said[: limit - 1] + "…"

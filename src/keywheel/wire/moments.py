@@ -148,7 +148,7 @@ def _wait(value: object, now: float) -> float:
 
 
 def _number(value: float, now: float) -> float:
-    value = float(value) if abs(value) < 1e18 else inf  # beyond any moment, and safe to convert
+    value = float(value) if abs(value) < 1e18 else inf  # a larger integer may not fit a float
     if value < _EPOCH:
         return value
     return (value if value < _MILLIS else value / 1000.0) - now
