@@ -48,7 +48,6 @@ class ModelSettings(Choice):
 
     preferred: tuple[str, ...] = ()  # ids or globs that come first, in this order
     exclude: tuple[str, ...] = ()  # ids or globs never used
-    allow_paid: bool = False
     refresh: float = 900.0  # seconds between two looks at the catalogue
 
 
@@ -60,7 +59,6 @@ class GatewaySettings:
     port: int = 8787
     tokens: tuple[str, ...] = ()  # clients must send one of these as a bearer token
     require_token: bool = False
-    allow_remote: bool = False  # permit another address than loopback
     hosts: tuple[str, ...] = ()  # further names that may stand in the Host header
     max_body: int = 10 * 1024 * 1024  # bytes
     drain: float = 30.0  # seconds that running streams get at the end
@@ -81,7 +79,6 @@ class Config:
     upstream: UpstreamSettings = UpstreamSettings()
     accounts: dict[str, AccountSettings] = field(default_factory=dict[str, AccountSettings])
     models: ModelSettings = ModelSettings()
-    pools: dict[str, tuple[str, ...]] = field(default_factory=dict[str, tuple[str, ...]])
     health: Health = Health()
     limits: Limits = Limits()
     gateway: GatewaySettings = GatewaySettings()
@@ -276,7 +273,7 @@ def _path(variable: str) -> tuple[str, ...] | None:
 def _typed(path: tuple[str, ...], value: str) -> Any:
     """Lists come comma-separated, booleans as 1/true/yes/on; numbers are left to the checker."""
     kind = _node(path)
-    if kind == tuple[str, ...] or path[0] == "pools":
+    if kind == tuple[str, ...]:
         return [part.strip() for part in value.replace("\n", ",").split(",") if part.strip()]
     if kind is bool:
         return {"yes": True, "on": True, "no": False, "off": False}.get(value.lower(), value)

@@ -35,7 +35,7 @@ from keywheel.keeper import Keeper
 from keywheel.keys import KeyEntry
 from keywheel.secret import Secret
 from keywheel.wire.ask import Request
-from keywheel.wire.models import Entry, order
+from keywheel.wire.models import Entry, order, smartest_key
 
 log = logging.getLogger("keywheel.engine")
 Listener = Callable[[Event], None]
@@ -211,6 +211,8 @@ class Engine:
         choice = self.config.models
         now = self.clock()
         ordered = order(entries, preferred=choice.preferred, exclude=choice.exclude, now=now)
+        if choice.strategy == "smartest":
+            ordered = tuple(sorted(ordered, key=smartest_key))
         with self._lock:
             self.entries = {entry.id: entry for entry in entries}
             self.pool.set_models([entry.model for entry in ordered], now)

@@ -110,7 +110,7 @@ CONTEXT_LIMITS = (
 
 SECRETS = re.compile(
     r"(?P<lead>\b[Bb]earer\s{1,8})[^\s\"',;]{1,4096}"
-    r"|\bsk-or-[\w.-]{1,4096}"
+    r"|sk-or-[\w.-]{1,4096}"
     r"|\bsk-[A-Za-z0-9_-]{12,}"
     r"|\bAIza[A-Za-z0-9_-]{20,}"
     r"|\b(?:user|org)_[A-Za-z0-9]{16,}",
