@@ -59,6 +59,27 @@ async def test_answer_closed_half_way_aborts_the_connection() -> None:
             await response.read()
 
 
+@pytest.mark.parametrize(("late", "kept"), [(b"0\r\n\r\n", 1), (b"1\r\nx\r\n", 0)])
+async def test_a_retired_answer_keeps_the_connection_only_if_nothing_but_its_end_follows(
+    late: bytes, kept: int
+) -> None:
+    retired = asyncio.Event()
+
+    async def script(peer: Peer) -> None:
+        await peer.request()
+        peer.send(OK + b"transfer-encoding: chunked\r\n\r\n3\r\nabc\r\n")
+        await retired.wait()
+        peer.send(late)
+        await peer.until_closed()
+
+    async with serving(script) as server, asking(server) as upstream:
+        response = await ask(upstream)
+        assert await response.read() == b"abc"
+        response.retire()
+        retired.set()
+        await until(lambda: upstream.idle_connections == kept and upstream.open_connections == kept)
+
+
 async def test_a_closed_response_cannot_touch_the_next_one() -> None:
     async with (
         serving(answering(reply(b"first"), reply(b"second"))) as server,

@@ -131,7 +131,9 @@ LEFT = {"X-RateLimit-Limit": "20", "X-RateLimit-Remaining": "3"}
         *(("malformed", status, "", None) for status in (-1, 0, 101, 201, 204, 206, 600, 999)),
     ],
 )  # fmt: skip
-def test_other_wordings(row: str, status: int, message: str, metadata: dict[str, Any] | None) -> None:
+def test_other_wordings(
+    row: str, status: int, message: str, metadata: dict[str, Any] | None
+) -> None:
     assert refusal(status, message, metadata).row.name == row
 
 
@@ -234,7 +236,10 @@ def chat(finish: str = "stop", usage: dict[str, Any] | None = None, **members: A
 
 
 def thought(given: int, reasoning: Any) -> dict[str, Any]:
-    return {"completion_tokens": given, "completion_tokens_details": {"reasoning_tokens": reasoning}}
+    return {
+        "completion_tokens": given,
+        "completion_tokens_details": {"reasoning_tokens": reasoning},
+    }
 
 
 @pytest.mark.parametrize(
@@ -356,7 +361,9 @@ def test_every_answer_has_a_verdict(answer: Reply) -> None:
 def mutate(body: bytes, chance: random.Random) -> bytes:
     """Cut a body, change a byte of it, or put something odd in the place of one of its figures and words."""
     at = chance.randrange(len(body))
-    odd = chance.choice([b"null", b"[]", b"{}", b"-1", b"1e999", b'"\\ud800"', b"9" * 5_000, b"true", b'"x"'])
+    odd = chance.choice(
+        [b"null", b"[]", b"{}", b"-1", b"1e999", b'"\\ud800"', b"9" * 5_000, b"true", b'"x"']
+    )
     return chance.choice(
         [
             body[:at],
@@ -387,7 +394,7 @@ def test_judging_64_kib_takes_less_than_5_ms_whatever_they_are() -> None:
         text = part * (60_000 // len(json.dumps(part)[1:-1]))
         for status in (400, 413, 429):
             body = json.dumps(envelope(status, text[:30_000], {"raw": text[:30_000]})).encode()
-            slowest = max(slowest, min(_time(status, body) for _ in range(2)))
+            slowest = max(slowest, min(_time(status, body) for _ in range(3)))
     assert slowest < 0.005
 
 

@@ -24,7 +24,10 @@ from tests.wire.replying import (
     wrapped,
 )
 
-FAULTS = {"request": "client", "account+model": "access"}  # words of the recordings, where they differ
+FAULTS = {
+    "request": "client",
+    "account+model": "access",
+}  # words of the recordings, where they differ
 DIALECTS = ("responses", "messages")
 
 

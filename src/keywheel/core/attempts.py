@@ -1,10 +1,9 @@
-"""One request's life as a generator: it asks the world for three things only (take, send, wait) and is told
-what came of them.
+"""One request's life as a generator: it asks the world for three things only (take, send, wait) and is told what came
+of them.
 
-The driver runs it under the engine's lock, carries out each step outside the lock, and sends the report
-back in. Because deciding is
-here and doing is there, the library (blocking and asyncio) and the gateway share every rule, and a test
-needs neither clock nor network.
+The driver runs it under the engine's lock, carries out each step outside the lock, and sends the report back in.
+Because deciding is here and doing is there, the library (blocking and asyncio) and the gateway share every rule, and a
+test needs neither clock nor network.
 
     flow = attempts(pool, ask, began)
     step = next(flow)                  → Take | Send | Wait
@@ -16,15 +15,15 @@ from dataclasses import dataclass, field
 
 from keywheel.core.pool import Pool
 from keywheel.core.rows import ROWS
-from keywheel.core.selection import Tried
+from keywheel.core.tried import Tried
 from keywheel.core.types import (
-    FOREVER,
     Abandoned,
     Answered,
     Ask,
     Event,
     Failed,
     Fault,
+    Kind,
     Lease,
     NoLane,
     Retry,
@@ -32,9 +31,14 @@ from keywheel.core.types import (
 )
 
 SAME_LANE_PAUSE = 0.5  # seconds before a transient refusal is tried once more
-MIN_LEFT = 2.0  # an attempt is not started with less time than this
+MIN_LEFT = 2.0  # another attempt is not started with less time than this
+MIN_WAIT = 0.01  # a wait always lets time pass
+FULL = 1.0  # seconds by which an attempt may miss its full time and still be the model's failure
 SCARCE = 0.1  # share of the day below which an ask may use only SCARCE_ATTEMPTS
 SCARCE_ATTEMPTS = 2
+UNTYPED, UNREACHABLE, UNCLEAR, TOO_LONG = (
+    ROWS[name].name for name in ("untyped-400", "unreachable", "unclear-429", "context-too-long")
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,155 +134,223 @@ Result = Served | Refused
 
 
 @dataclass(slots=True)
-class _Ask:
+class _Life:
     """What one ask has been through."""
 
+    pool: Pool
     ask: Ask
-    began: float
+    events: list[Event]
+    now: float
     tried: Tried = field(default_factory=Tried)
     tries: list[Try] = field(default_factory=list[Try])
     charged: int = 0  # attempts that count towards the limit
+    owed: bool = False  # the latest one did: the next is paid from the retry budget
     repeated: bool = False
+    unreached: bool = False
+    suspects: dict[str, set[str]] = field(
+        default_factory=dict[str, set[str]]
+    )  # row → keys it refused
     first_refusal: Verdict | None = None
     last: Verdict | None = None
     waited: float = 0.0
+
+    @property
+    def left(self) -> float:
+        """Seconds to the deadline."""
+        return self.ask.deadline - self.now
+
+    def end(self, verdict: Verdict | None = None, *, expired: bool = False) -> Refused:
+        """The ask ends by a failure: this one, or the one that tells most."""
+        telling = verdict or (self.last if expired else self.first_refusal or self.last)
+        return Refused(tuple(self.tries), telling, expired=expired)
+
+    def serve(self, lease: Lease) -> Served:
+        """The ask has its answer."""
+        return Served(lease, (*self.tries, Try(lease.key, lease.account, lease.model, "ok", 0.0)))
 
 
 def attempts(
     pool: Pool, ask: Ask, began: float, events: list[Event]
 ) -> Generator[Step, Report, Result]:
     """Lead one ask to its end. What happened on the way is appended to `events`."""
-    state = _Ask(ask, began)
+    life = _Life(pool, ask, events, began)
     pool.budget.earn(began)
-    now = began
+    result = yield from _live(life)
+    if isinstance(result, Refused):
+        _take_back(life)
+    return result
+
+
+def _live(life: _Life) -> Generator[Step, Report, Result]:
+    pool, ask, tried = life.pool, life.ask, life.tried
     while True:
-        if stop := _may_not_start(pool, state, now):
-            return stop
-        choice = pool.select(ask, state.tried, now)
+        if end := _may_not_start(life):
+            return end
+        choice = pool.select(ask, tried, life.now)
         if isinstance(choice, NoLane):
-            if not _worth_waiting(pool, state, choice, now):
-                return _refused(state, choice)
-            until = choice.at or now
-            state.waited += until - now
-            now = (yield Wait(until)).now
+            if not _is_worth_waiting(life, choice):
+                return _without_lane(life, choice)
+            yield from _wait(life, choice.at or life.now)
             continue
         report = yield Take(choice)
-        now = report.now
+        life.now = report.now
         if isinstance(report, TurnedDown):
-            pool.undo(choice)
+            _turn_away(life, choice)
             continue
+        _pay(life)
+        tried.again = None
         report = yield Send(choice, pool.first_content(choice), ask.deadline)
-        now = report.now
+        life.now = report.now
+        assert not isinstance(report, TurnedDown)  # noqa: S101 - a request is not turned down once taken
         if isinstance(report, Done):
-            return _served(state, choice)
-        if end := _record(pool, state, choice, report, events):
+            return life.serve(choice)
+        if end := _judge(life, choice, report):
             return end
-        if state.last and state.last.row.retry is Retry.SAME and not state.repeated:
-            state.repeated = True
-            state.tried.lanes.discard((choice.key, choice.model))
-            now = (yield Wait(now + SAME_LANE_PAUSE)).now
+        if tried.again:
+            life.now = (yield Wait(life.now + SAME_LANE_PAUSE)).now
 
 
-def _may_not_start(pool: Pool, state: _Ask, now: float) -> Refused | None:
-    left = state.ask.deadline - now
-    if left <= 0 or (state.tries and left < MIN_LEFT):
-        return Refused(tuple(state.tries), state.last, expired=True)
-    if state.charged >= _allowed(pool, now):
-        return Refused(tuple(state.tries), _telling(state))
-    if state.charged and not pool.budget.spend(now):
-        return Refused(tuple(state.tries), _telling(state))
-    state.tried.last_attempt = state.charged + 1 == pool.policy.limits.attempts
+# --- before an attempt ---------------------------------------------------------------------------
+
+
+def _may_not_start(life: _Life) -> Refused | None:
+    left = life.left
+    if left <= 0 or (life.tries and left < MIN_LEFT):
+        return life.end(expired=True)
+    allowed = _allowed(life)
+    if life.charged >= allowed or (life.owed and life.pool.budget.left(life.now) < 1):
+        return life.end()
+    if life.tries:
+        life.tried.left = left
+    life.tried.last_attempt = life.charged + 1 >= allowed
     return None
 
 
-def _allowed(pool: Pool, now: float) -> int:
+def _allowed(life: _Life) -> int:
     """How many attempts an ask may use; fewer when the day is nearly spent everywhere."""
-    limit = pool.policy.limits.attempts
-    quotas = [a.quota for a in pool.roster.accounts.values()]
-    if any(not q.metered for q in quotas):
+    limit = life.pool.policy.limits.attempts
+    if life.charged + 1 < SCARCE_ATTEMPTS:
+        return limit  # not looked at before it can matter
+    quotas = [a.quota for a in life.pool.roster.accounts.values()]
+    if not all(q.metered for q in quotas):
         return limit
-    left, total = sum(q.day_remaining(now) for q in quotas), sum(q.limit for q in quotas)
+    left, total = sum(q.day_remaining(life.now) for q in quotas), sum(q.limit for q in quotas)
     return min(limit, SCARCE_ATTEMPTS) if left < SCARCE * total else limit
 
 
-def _worth_waiting(pool: Pool, state: _Ask, choice: NoLane, now: float) -> bool:
-    if choice.at is None or choice.at == FOREVER:
+def _is_worth_waiting(life: _Life, choice: NoLane) -> bool:
+    if choice.at is None:
         return False
-    patience = max(pool.policy.limits.max_queue, state.ask.max_wait) - state.waited
-    return choice.at - now <= min(patience, state.ask.deadline - now - MIN_LEFT)
+    patience = max(life.pool.policy.limits.max_queue, life.ask.max_wait) - life.waited
+    return choice.at - life.now <= min(patience, life.left - MIN_LEFT)
 
 
-def _refused(state: _Ask, choice: NoLane) -> Refused:
-    """With failures behind it an ask ends by the failure that tells most; otherwise by what closes the lanes."""
-    telling = _telling(state)
-    if telling is None or telling.row.rotates:
-        return Refused(tuple(state.tries), no_lane=choice)
-    return Refused(tuple(state.tries), telling, no_lane=choice)
+def _wait(life: _Life, until: float) -> Generator[Step, Report, None]:
+    report = yield Wait(max(until, life.now + MIN_WAIT))
+    life.waited += report.now - life.now
+    life.now = report.now
 
 
-def _telling(state: _Ask) -> Verdict | None:
-    return state.first_refusal or state.last
+def _without_lane(life: _Life, choice: NoLane) -> Refused:
+    """With failures behind it an ask ends by the failure that tells most; when it only ran out of keys and
+    accounts, what closes the lanes says more."""
+    telling = life.first_refusal or life.last
+    if telling and telling.row.rotates:
+        telling = None
+    return Refused(tuple(life.tries), telling, choice)
 
 
-def _served(state: _Ask, lease: Lease) -> Served:
-    return Served(lease, (*state.tries, Try(lease.key, lease.account, lease.model, "ok", 0.0)))
+def _turn_away(life: _Life, lease: Lease) -> None:
+    """Another worker was faster: this ask looks elsewhere. It was no attempt."""
+    life.pool.undo(lease)
+    account = life.pool.account_of(lease.key)
+    siblings = [key.name for key in account.keys] if account else []
+    life.tried.keys.update((lease.key, *siblings))
 
 
-def _record(
-    pool: Pool, state: _Ask, lease: Lease, report: Report, events: list[Event]
-) -> Result | None:
+def _pay(life: _Life) -> None:
+    if life.owed:
+        life.pool.budget.spend(life.now)
+        life.owed = False
+
+
+# --- after an attempt ----------------------------------------------------------------------------
+
+
+def _judge(life: _Life, lease: Lease, report: Ended | Expired) -> Result | None:
     """Settle an attempt that is over; the end of the ask, or None when another attempt may help."""
-    now = report.now
-    outcome = _outcome(state, report)
-    events.extend(pool.settle(lease, outcome, now))
-    if isinstance(outcome, Answered):
-        return _served(state, lease)
-    if isinstance(outcome, Abandoned):
-        return Refused(tuple(state.tries), state.last, expired=True)
-    verdict = outcome.verdict
-    state.tries.append(Try(lease.key, lease.account, lease.model, verdict.label, outcome.elapsed))
-    state.last = verdict
-    return _consequence(pool, state, lease, verdict)
+    outcome = report.outcome if isinstance(report, Ended) else _cut_off(life, report)
+    if isinstance(outcome, Failed):
+        return _fall_back(life, lease, outcome)
+    life.events.extend(life.pool.settle(lease, outcome, life.now))
+    return life.serve(lease) if isinstance(outcome, Answered) else life.end(expired=True)
 
 
-def _outcome(state: _Ask, report: Report) -> Answered | Failed | Abandoned:
-    if isinstance(report, Ended):
-        return report.outcome
-    elapsed = report.elapsed if isinstance(report, Expired) else 0.0
-    if state.tries or state.waited:
+def _cut_off(life: _Life, report: Expired) -> Failed | Abandoned:
+    """The deadline ended an attempt: the model's fault only if it had all the time there is (row 16)."""
+    limits = life.pool.policy.limits
+    full = limits.stream_deadline if life.ask.stream else limits.deadline
+    if report.elapsed < full - FULL:
         return Abandoned("deadline")
     timeout = Verdict(ROWS["timeout"], message="no answer before the deadline")
-    return Failed(timeout, elapsed)
+    return Failed(timeout, report.elapsed)
 
 
-def _consequence(pool: Pool, state: _Ask, lease: Lease, verdict: Verdict) -> Refused | None:
-    """What a failure means for the rest of the ask."""
-    row, tried = verdict.row, state.tried
-    tried.lanes.add((lease.key, lease.model))
-    if not row.rotates:
-        state.charged += 1
-        tried.models[lease.model] = tried.models.get(lease.model, 0) + 1
+def _fall_back(life: _Life, lease: Lease, failed: Failed) -> Refused | None:
+    verdict, events = life.pool.fail(lease, failed, life.now)
+    life.events.extend(events)
+    life.last = verdict
+    life.tries.append(Try(lease.key, lease.account, lease.model, verdict.label, failed.elapsed))
+    _use_up(life, lease, verdict)
+    row = verdict.row
     if row.retry is Retry.RETURN:
-        return Refused(tuple(state.tries), verdict)
-    if row.name == "untyped-400":
-        if state.first_refusal:
-            return Refused(tuple(state.tries), state.first_refusal)
-        state.first_refusal = verdict
-    if row.fault is Fault.CLIENT:
-        _narrow(pool, state, lease, verdict)
-    elif row.retry is Retry.NEXT_MODEL:
-        tried.barred.add(lease.model)
-    if row.name == "unclear-429":
-        tried.accounts.add(lease.account)
+        return life.end(verdict)
+    if row.name == UNTYPED:
+        if life.first_refusal:
+            return life.end()
+        life.first_refusal = verdict
+    if row.name == UNREACHABLE:
+        if life.unreached:
+            return life.end(verdict)
+        life.unreached = True
+    _narrow(life, lease, verdict)
     return None
 
 
-def _narrow(pool: Pool, state: _Ask, lease: Lease, verdict: Verdict) -> None:
-    """The ask itself was the trouble for this model: only a model that differs in that respect can help."""
-    tried = state.tried
-    tried.barred.add(lease.model)
+def _use_up(life: _Life, lease: Lease, verdict: Verdict) -> None:
+    """Count the attempt: against the limit, or against the rotation of keys."""
+    row, tried = verdict.row, life.tried
+    tried.lanes.add((lease.key, lease.model))
+    if row.fault is Fault.KEY:
+        life.suspects.setdefault(row.name, set()).add(lease.key)
+    if row.rotates:
+        tried.keys.add(lease.key)
+        return
+    life.charged += 1
+    life.owed = True
+    tried.models[lease.model] = tried.models.get(lease.model, 0) + 1
+
+
+def _narrow(life: _Life, lease: Lease, verdict: Verdict) -> None:
+    """What the next attempt must avoid, and what its model must offer."""
+    row, tried = verdict.row, life.tried
+    if row.retry is Retry.SAME and not life.repeated:
+        life.repeated = True
+        tried.again = (lease.key, lease.model)
+    if row.retry is Retry.NEXT_MODEL and row.blocks is not Kind.PROVIDER:
+        tried.barred.add(lease.model)
+    if row.name == UNCLEAR:
+        tried.accounts.add(lease.account)
     if verdict.lacks is not None:
         tried.needs.add(verdict.lacks)
-    if verdict.row.name == "context-too-long":
-        model = pool.roster.models.get(lease.model)
-        tried.larger_than = max(tried.larger_than, model.model.context if model else 0)
+    if row.name == TOO_LONG:
+        model = life.pool.roster.models.get(lease.model)
+        tried.larger_than = max(tried.larger_than, model.context(life.now) if model else 0)
+
+
+def _take_back(life: _Life) -> None:
+    """Poison guard: when several keys were refused in the same way and the ask got no answer, it may have been
+    the ask."""
+    for keys in life.suspects.values():
+        if len(keys) > 1:
+            life.events.extend(life.pool.doubt(sorted(keys), life.now))

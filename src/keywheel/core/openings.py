@@ -1,16 +1,44 @@
 """When each lane opens, and what stands in the way: the honest answer when nothing can be tried now
-(routing rule A.8)."""
+(routing rule A.8).
+
+A lane's cause is the gravest of what closes its key, its model and the way between them: disabled, then the day,
+the minute, health, requests under way. It opens when the last of them does.
+"""
 
 from collections import Counter
 from collections.abc import Iterable
+from dataclasses import dataclass, field
+from enum import IntEnum
 from typing import NamedTuple
 
-from keywheel.core.roster import AccountState, KeyState, ModelState, Roster
+from keywheel.core.breaker import Breaker
+from keywheel.core.quota import BUSY
+from keywheel.core.roster import Roster
+from keywheel.core.states import AccountState, KeyState, ModelState
+from keywheel.core.tried import Tried
 from keywheel.core.types import FOREVER, NoLane
 
-BUSY = (
-    0.25  # seconds after which to look again when only the number of requests at once is in the way
-)
+
+class Why(IntEnum):
+    """What closes something, gravest last."""
+
+    OPEN = 0
+    BUSY = 1
+    HEALTH = 2
+    MINUTE = 3
+    DAY = 4
+    DISABLED = 5
+
+
+GROUP = {
+    Why.OPEN: "busy",
+    Why.BUSY: "busy",
+    Why.HEALTH: "cooling",
+    Why.MINUTE: "quota",
+    Why.DAY: "quota",
+    Why.DISABLED: "disabled",
+}
+ORDER = (Why.HEALTH, Why.BUSY, Why.MINUTE, Why.DAY)  # the cause of the whole: the first that occurs
 
 
 class Candidate(NamedTuple):
@@ -21,35 +49,26 @@ class Candidate(NamedTuple):
 
 
 class Opening(NamedTuple):
-    """When something opens and what keeps it closed: `day`, `minute`, `busy`, `health`, `disabled` or, open, ``."""
+    """When something opens and what keeps it closed."""
 
     at: float
-    cause: str
+    why: Why
 
 
-def account_until(account: AccountState, free: bool, now: float) -> float:
-    """When an account may send again, 0.0 when it may now."""
-    until = (account.breaker if free else account.paid).closed_until(now)
-    if not free or not account.quota.metered:
-        return until
-    shut = account.quota.shut(now)
-    return max(until, shut.until) if shut else until
+OPEN = Opening(0.0, Why.OPEN)
 
 
-def pair_until(model: ModelState, key: KeyState, now: float) -> float:
-    """When the lane and the account's access to the model open, 0.0 when both are open."""
-    lane = model.lanes.get(key.name)
-    reach = model.access.get(key.account.name)
-    until = lane.closed_until(now) if lane else 0.0
-    return max(until, reach.closed_until(now)) if reach else until
+def shut_until(roster: Roster, tried: Tried, now: float) -> float:
+    """When the provider may be asked, 0.0 when it may now.
+
+    An outage that was only guessed from several models' failures does not end an ask that is on its way: it has
+    paid for what it knows, and a lane may still answer (promise P5, invariant I18).
+    """
+    until = roster.provider.closed_until(now)
+    return until if tried.any else max(until, roster.outage.closed_until(now))
 
 
-def no_lane(
-    roster: Roster,
-    candidates: Iterable[Candidate],
-    tried: set[tuple[str, str]],
-    now: float,
-) -> NoLane:
+def no_lane(roster: Roster, candidates: Iterable[Candidate], tried: Tried, now: float) -> NoLane:
     """Why nothing can be tried, and when the earliest lane opens."""
     candidates = list(candidates)
     if not roster.keys or not candidates:
@@ -57,12 +76,10 @@ def no_lane(
     fitting = [c.model for c in candidates if c.unfit is None]
     if not fitting:
         return _unfit(candidates)
-    provider = roster.provider.closed_until(now)
-    keys = {free: [_key(k, free, now) for k in roster.keys.values()] for free in (True, False)}
-    lanes: Counter[Opening] = Counter()
+    survey = _Survey(roster, tried, now)
     for model in fitting:
-        lanes.update(_lanes(model, keys[model.model.free], tried, provider, now))
-    return _summary(lanes, now)
+        survey.add(model)
+    return survey.sum_up()
 
 
 def _unfit(candidates: list[Candidate]) -> NoLane:
@@ -72,64 +89,158 @@ def _unfit(candidates: list[Candidate]) -> NoLane:
     return NoLane(None, "unfit", dict(reasons), tuple(sorted(reasons)))
 
 
-def _key(key: KeyState, free: bool, now: float) -> tuple[KeyState, Opening]:
-    account = key.account
-    shut = account.quota.shut(now) if free and account.quota.metered else None
-    health = max(
-        key.breaker.closed_until(now),
-        (account.breaker if free else account.paid).closed_until(now),
-    )
-    if health == FOREVER:
-        return key, Opening(FOREVER, "disabled")
-    if shut:
-        return key, Opening(max(health, shut.until), shut.cause)
-    return key, Opening(health, "health" if health else "")
+@dataclass(slots=True)
+class _Group:
+    """Things closed by the same cause: how many, and when the first of them opens."""
+
+    count: int = 0
+    first: float = FOREVER
+
+    def add(self, at: float, count: int = 1) -> None:
+        self.count += count
+        self.first = min(self.first, at)
 
 
-def _lanes(
-    model: ModelState,
-    keys: list[tuple[KeyState, Opening]],
-    tried: set[tuple[str, str]],
-    provider: float,
-    now: float,
-) -> Iterable[Opening]:
-    closed = max(model.breaker.closed_until(now), provider)
-    crowded = now + BUSY if model.learnt.in_flight >= model.learnt.limit else 0.0
-    for key, opening in keys:
-        if (key.name, model.model.id) in tried:
-            continue
-        pair = pair_until(model, key, now) if model.troubled else 0.0
-        yield _latest(opening, max(closed, pair), crowded)
+Groups = dict[Why, _Group]
 
 
-def _latest(key: Opening, health: float, crowded: float) -> Opening:
-    at = max(key.at, health, crowded)
-    if key.cause in ("day", "minute", "disabled"):
-        return Opening(at, key.cause)
-    if FOREVER in (health, key.at):
-        return Opening(at, "disabled")
-    return Opening(at, "health" if health or key.cause == "health" else "busy")
+@dataclass(slots=True)
+class _Side:
+    """The keys as free or as paid models see them."""
+
+    keys: list[tuple[KeyState, Opening]]
+    groups: Groups
+    fronts: Groups = field(
+        default_factory=dict[Why, _Group]
+    )  # models whose lanes need no closer look
 
 
-def _summary(lanes: Counter[Opening], now: float) -> NoLane:
-    if not lanes:
-        return NoLane(None, "tried")
-    known = [opening for opening in lanes if opening.at != FOREVER]
-    blocked: Counter[str] = Counter()
-    for opening, count in lanes.items():
-        blocked[_GROUP[opening.cause]] += count
-    if not known:
-        return NoLane(None, "disabled", dict(blocked))
-    first = min(known)
-    causes = {opening.cause for opening in known}
-    cause = "health" if "health" in causes else first.cause
-    return NoLane(max(first.at, now), cause, dict(blocked))
+class _Survey:
+    """Counts the lanes by cause and finds the earliest opening.
+
+    Where all lanes of a model differ by their keys alone, they are counted in one step. Where every lane of it is
+    closed for itself, too, `pairs_until` bounds them from below, and they are looked at only if that could matter.
+    """
+
+    def __init__(self, roster: Roster, tried: Tried, now: float) -> None:
+        self._roster = roster
+        self._tried = tried
+        self._now = now
+        self._provider = _of(shut_until(roster, tried, now))
+        self._touched = {model for _, model in tried.lanes}
+        self._sides: dict[bool, _Side] = {}
+        self._lanes: Groups = {}
+        self._bounded: list[tuple[float, ModelState]] = []
+
+    def add(self, model: ModelState) -> None:
+        """Take one model into account."""
+        side = self._side(model.model.free)
+        front = self._front(model)
+        pairs = self._roster.closed_pairs(model, self._now)
+        touched = model.model.id in self._touched
+        if not pairs and not touched:
+            _put(side.fronts, front)
+        elif len(pairs) == len(self._roster.keys) and not (touched or model.odd):
+            front = _latest(front, Opening(model.pairs_until, Why.HEALTH))
+            for why, group in side.groups.items():
+                _put(self._lanes, Opening(FOREVER, max(why, front.why)), group.count)
+            self._bounded.append((front.at, model))
+        else:
+            for opening in self._each(model):
+                _put(self._lanes, opening)
+
+    def sum_up(self) -> NoLane:
+        """The answer."""
+        lanes = self._lanes
+        for side in self._sides.values():
+            for front, models in side.fronts.items():
+                for why, keys in side.groups.items():
+                    at = max(models.first, keys.first)
+                    _put(lanes, Opening(at, max(front, why)), models.count * keys.count)
+        if not lanes:
+            return NoLane(None, "tried")
+        first = min(group.first for group in lanes.values())
+        for bound, model in sorted(self._bounded, key=lambda entry: entry[0]):
+            if bound >= first:
+                break
+            first = min(first, *(opening.at for opening in self._each(model)))
+        blocked: Counter[str] = Counter()
+        for why, group in lanes.items():
+            blocked[GROUP[why]] += group.count
+        if first == FOREVER:
+            return NoLane(None, "disabled", dict(blocked))
+        cause = next((why for why in ORDER if why in lanes), Why.BUSY)
+        return NoLane(max(first, self._now), cause.name.lower(), dict(blocked))
+
+    def _side(self, free: bool) -> _Side:
+        side = self._sides.get(free)
+        if side is None:
+            keys = list(self._keys(free))
+            groups: Groups = {}
+            for _, opening in keys:
+                _put(groups, opening)
+            side = self._sides[free] = _Side(keys, groups)
+        return side
+
+    def _keys(self, free: bool) -> Iterable[tuple[KeyState, Opening]]:
+        now, spent = self._now, self._tried.keys
+        for account in self._roster.accounts.values():
+            shared = _account(account, free, now)
+            for key in account.keys:
+                if key.name not in spent:
+                    closed = key.breaker.until > now
+                    yield key, _latest(shared, _scope(key.breaker, now)) if closed else shared
+
+    def _front(self, model: ModelState) -> Opening:
+        """What closes a model with all its lanes."""
+        front = _latest(_scope(model.breaker, self._now), self._provider)
+        if model.learnt.in_flight >= model.learnt.limit:
+            return _latest(front, Opening(self._now + BUSY, Why.BUSY))
+        return front
+
+    def _each(self, model: ModelState) -> Iterable[Opening]:
+        """Lane by lane."""
+        front = self._front(model)
+        for key, opening in self._side(model.model.free).keys:
+            if (key.name, model.model.id) not in self._tried.lanes:
+                yield _latest(_latest(front, opening), self._pair(model, key))
+
+    def _pair(self, model: ModelState, key: KeyState) -> Opening:
+        if key.name not in model.pairs:
+            return OPEN
+        lane = model.lanes.get(key.name)
+        reach = model.access.get(key.account.name)
+        found = [_scope(breaker, self._now) for breaker in (lane, reach) if breaker]
+        return _latest(found[0], found[-1])
 
 
-_GROUP = {
-    "day": "quota",
-    "minute": "quota",
-    "busy": "busy",
-    "health": "cooling",
-    "disabled": "disabled",
-}
+def _account(account: AccountState, free: bool, now: float) -> Opening:
+    side = account.side(free)
+    opening = _scope(side, now) if side.until > now else OPEN
+    shut = account.quota.shut(now, free)
+    return _latest(opening, Opening(shut.until, Why[shut.cause.upper()])) if shut else opening
+
+
+def _scope(breaker: Breaker, now: float) -> Opening:
+    """A probe under way may end at any moment: such a scope counts as busy."""
+    if breaker.until <= now:
+        return OPEN
+    until = breaker.blocked_until(now)
+    return _of(until) if until else Opening(now + BUSY, Why.BUSY)
+
+
+def _of(until: float) -> Opening:
+    if until == FOREVER:
+        return Opening(FOREVER, Why.DISABLED)
+    return Opening(until, Why.HEALTH) if until else OPEN
+
+
+def _latest(one: Opening, other: Opening) -> Opening:
+    return Opening(max(one.at, other.at), max(one.why, other.why))
+
+
+def _put(groups: Groups, opening: Opening, count: int = 1) -> None:
+    group = groups.get(opening.why)
+    if group is None:
+        group = groups[opening.why] = _Group()
+    group.add(opening.at, count)

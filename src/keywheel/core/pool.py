@@ -1,26 +1,32 @@
 """The one mutable object: chooses a lane and records what came of it. The caller guards it with one lock.
 
-`select` answers with a lease (reserved at once, so that two callers cannot take the same place) or says
-when a lane opens.
-`settle` takes each lease back exactly once and returns what happened as events.
+`select` answers with a lease (reserved at once, so that two callers cannot take the same place) or says when a lane
+opens. `settle` takes each lease back exactly once and returns what happened as events.
 """
 
 from collections.abc import Iterable
+from dataclasses import replace
 
 from keywheel.core import openings, selection
 from keywheel.core.budget import Budget
+from keywheel.core.checks import KEY_LIMIT, NO_CREDITS, SCHEDULES, Checks
 from keywheel.core.policy import Policy
 from keywheel.core.quota import Reading
-from keywheel.core.roster import AccountState, KeyState, ModelState, Roster
-from keywheel.core.selection import Tried
-from keywheel.core.settlement import Recorder, Seat, blocked, leave
+from keywheel.core.roster import Roster
+from keywheel.core.selection import Pick
+from keywheel.core.settlement import Recorder, Seat, blocked
+from keywheel.core.states import AccountState, KeyState
+from keywheel.core.tried import Tried
 from keywheel.core.types import (
     FOREVER,
+    Abandoned,
     Account,
     Answered,
     Ask,
     Event,
+    Failed,
     Key,
+    Kind,
     Lease,
     Model,
     NoLane,
@@ -28,11 +34,15 @@ from keywheel.core.types import (
     Provenance,
     Reopened,
     Scope,
+    Verdict,
 )
 
-PROBE_GRACE = (
-    5.0  # seconds after the attempt's time-out until a probe that never reported loses its place
-)
+GRACE = 5.0  # seconds after its deadline until a lease that was never settled is taken for lost
+DOUBT = 300.0  # seconds a key stays closed that several keys' equal fault made suspect, if no check is possible
+CHECKED = "GET /key"
+DAY_SPENT = "platform-day"
+SMALL = Ask()
+UNTRIED = Tried()
 
 
 class Pool:
@@ -42,15 +52,23 @@ class Pool:
         self.policy = policy
         self.roster = Roster(policy.health, seed)
         self.budget = Budget()
-        self._recorder = Recorder(self.roster, policy)
+        self._checks = Checks(self.roster)
+        self._recorder = Recorder(self.roster, policy, self._checks)
         self._seats: dict[int, Seat] = {}
         self._number = 0
+        self._last_resort = 0  # the lease that may ignore our guesses; one at a time
 
     # --- what there is ---------------------------------------------------------------------------
 
     def set_keys(self, accounts: Iterable[Account], keys: Iterable[Key]) -> None:
         """Take a new set of accounts and keys; what is known about surviving names stays."""
         self.roster.set_keys(accounts, keys)
+        self._move_seats()
+
+    def assign(self, key: str, account: Account) -> None:
+        """A key turned out to belong to another account, which from now on counts what the old one sent, too."""
+        self.roster.assign(key, account)
+        self._move_seats()
 
     def set_models(self, models: Iterable[Model], now: float) -> None:
         """Take a new list of models in order of preference; what is known about surviving ids stays."""
@@ -61,62 +79,86 @@ class Pool:
         """Leases handed out and not settled yet."""
         return len(self._seats)
 
+    def _move_seats(self) -> None:
+        """What is under way counts for the account its key belongs to now."""
+        for seat in self._seats.values():
+            if seat.account is not seat.key.account:
+                seat.account.quota.in_flight -= 1
+                seat.account = seat.key.account
+                seat.account.quota.in_flight += 1
+
     # --- choosing --------------------------------------------------------------------------------
 
     def select(self, ask: Ask, tried: Tried, now: float) -> Lease | NoLane:
         """The best usable lane for an ask, reserved, or what stands in the way."""
         pick = selection.choose(self.roster, self.policy, ask, tried, now)
         if pick:
-            return self._lease(pick.key, pick.model, ask, now)
+            return self._lease(pick, ask, now)
+        if self.policy.health.last_resort and self._last_resort not in self._seats:
+            pick = selection.last_resort(self.roster, self.policy, ask, tried, now)
+            if pick:
+                lease = self._lease(pick, ask, now)
+                self._last_resort = lease.number
+                return lease
         candidates = selection.candidates(self.roster, self.policy, ask, tried, now)
-        return openings.no_lane(self.roster, candidates, tried.lanes, now)
+        return openings.no_lane(self.roster, candidates, tried, now)
 
-    def _lease(self, key: KeyState, model: ModelState, ask: Ask, now: float) -> Lease:
+    def usable(self, now: float) -> bool:
+        """Whether at least one lane could take a small ask now. Reserves nothing."""
+        return selection.choose(self.roster, self.policy, SMALL, UNTRIED, now) is not None
+
+    def _lease(self, pick: Pick, ask: Ask, now: float) -> Lease:
         """Reserve: every count and every probe place is taken here, in the same step as the decision."""
-        self._number += 1
+        key, model = pick
         account = key.account
-        free = model.model.free
-        probe_until = now + self.policy.limits.first_content_reasoning + PROBE_GRACE
-        breakers = (
-            self.roster.provider,
-            account.breaker if free else account.paid,
-            key.breaker,
-            model.breaker,
-            self.roster.reach(model, account.name),
-            self.roster.lane(model, key.name),
-        )
-        entered = tuple((b, b.enter(now, probe_until)) for b in breakers)
-        days = account.quota.reserve(now) if free and account.quota.metered else ()
-        if not days:
-            account.quota.in_flight += 1
-        key.in_flight += 1
-        key.last_used = self._number
-        model.learnt.in_flight += 1
+        self._number = number = self._number + 1
+        path = self.roster.path(model, key)
+        expires = self._expiry(ask, now)
         lease = Lease(
-            self._number,
-            key.name,
-            account.name,
+            number,
+            key.key.name,
+            account.account.name,
             model.model.id,
             now,
-            tuple(entry for _, entry in entered),
-            days,
+            expires,
+            path.scopes,
+            tuple([b.epoch for b in path.breakers]),
+            tuple(
+                [
+                    b.scope
+                    for b in path.breakers
+                    if b.open_until is not None and b.enter(number, now, expires)
+                ]
+            ),
+            account.quota.reserve(now, model.model.free),
             ask.request_id,
         )
-        self._seats[lease.number] = Seat(lease, key, model, entered, ask.tokens)
+        key.in_flight += 1
+        key.last_used = number
+        model.learnt.in_flight += 1
+        model.score_anew()
+        self._seats[number] = Seat(lease, key, account, model, path.breakers, ask.tokens)
         return lease
+
+    def _expiry(self, ask: Ask, now: float) -> float:
+        limits = self.policy.limits
+        usual = now + (limits.stream_deadline if ask.stream else limits.deadline)
+        return (usual if ask.deadline == FOREVER else ask.deadline) + GRACE
 
     # --- recording -------------------------------------------------------------------------------
 
     def settle(self, lease: Lease, outcome: Outcome, now: float) -> tuple[Event, ...]:
         """Take a lease back and record what came of it. A second settlement of the same lease changes nothing."""
-        seat = self._seats.pop(lease.number, None)
-        if seat is None:
-            return ()
-        self._free(seat)
-        unsent = not isinstance(outcome, Answered) and outcome.unsent
-        if unsent and self.policy.limits.refund_unsent:
-            seat.key.account.quota.refund(lease.days, lease.at)
-        return self._recorder.record(seat, outcome, now, self._number)
+        if isinstance(outcome, Failed):
+            return self.fail(lease, outcome, now)[1]
+        return self._settle(lease, outcome, now)
+
+    def fail(self, lease: Lease, failed: Failed, now: float) -> tuple[Verdict, tuple[Event, ...]]:
+        """As `settle`, with the verdict in the light of earlier failures."""
+        verdict = failed.verdict
+        if lease.number in self._seats:
+            verdict = self._recorder.refine(lease, verdict, now)
+        return verdict, self._settle(lease, replace(failed, verdict=verdict), now)
 
     def undo(self, lease: Lease) -> None:
         """The shared store refused the reservation: nothing was sent, nothing is to be learnt."""
@@ -124,22 +166,45 @@ class Pool:
         if seat is None:
             return
         self._free(seat)
-        seat.key.account.quota.refund(lease.days, lease.at)
-        leave(seat, frozenset())
+        seat.account.quota.refund(lease.days, lease.at)
+        seat.leave()
+
+    def expire(self, now: float) -> tuple[Event, ...]:
+        """Take back the leases of tasks that were lost, so that their places do not stay taken."""
+        lost = [seat.lease for seat in self._seats.values() if seat.lease.expires <= now]
+        events = [self.settle(lease, Abandoned("lost"), now) for lease in lost]
+        return tuple(event for some in events for event in some)
+
+    def _settle(self, lease: Lease, outcome: Outcome, now: float) -> tuple[Event, ...]:
+        seat = self._seats.pop(lease.number, None)
+        if seat is None:
+            return ()
+        self._free(seat)
+        unsent = not isinstance(outcome, Answered) and outcome.unsent
+        if unsent and self.policy.limits.refund_unsent:
+            seat.account.quota.refund(lease.days, lease.at)
+        return self._recorder.record(seat, outcome, now, self._number)
 
     def _free(self, seat: Seat) -> None:
-        seat.key.account.quota.release()
+        seat.account.quota.release()
         seat.key.in_flight -= 1
         seat.model.learnt.in_flight -= 1
+        seat.model.score_anew()
 
     # --- what others say -------------------------------------------------------------------------
+
+    def due_checks(self, now: float) -> tuple[str, ...]:
+        """The keys for which `GET /key` is to be asked now. They stay due until the answer is told."""
+        return self._checks.due(now)
 
     def key_is_bad(self, key: str, reason: str, now: float) -> tuple[Event, ...]:
         """`GET /key` refused the key: closed until it passes."""
         state = self.roster.keys.get(key)
-        if state is None or not state.breaker.block(
-            Provenance.AUTHORITATIVE, FOREVER, reason, now, self._number
-        ):
+        if state is None:
+            return ()
+        self._checks.checked(key, False, now)
+        known = Provenance.AUTHORITATIVE
+        if not state.breaker.block(known, FOREVER, reason, now, self._number):
             return ()
         return (blocked(state.breaker, now),)
 
@@ -148,30 +213,51 @@ class Pool:
         state = self.roster.keys.get(key)
         if state is None:
             return ()
+        self._checks.checked(key, True, now)
         account = state.account
         more = account.quota.reconcile(reading, now)
+        events = _believe(state, reading, now)
+        if more:
+            events += _reopen_account(account, now)
+        return tuple(events)
+
+    def doubt(self, keys: Iterable[str], now: float) -> tuple[Event, ...]:
+        """Several keys were refused in the same way within one ask: perhaps it was the ask (poison guard).
+
+        They are looked at by `GET /key` at once, and until then stay closed for a short while only.
+        """
         events: list[Event] = []
-        if state.breaker.clear(Provenance.AUTHORITATIVE):
-            events.append(Reopened(now, state.breaker.scope, "GET /key"))
-        if more and account.breaker.clear(Provenance.AUTHORITATIVE):
-            events.append(Reopened(now, account.breaker.scope, "GET /key"))
+        for name in keys:
+            state = self.roster.keys.get(name)
+            block = state and state.breaker.blocks.get(Provenance.AUTHORITATIVE)
+            if not state or not block or block.reason not in SCHEDULES:
+                continue
+            state.breaker.clear(Provenance.AUTHORITATIVE, now)
+            guess = Provenance.HEURISTIC
+            state.breaker.block(guess, now + DOUBT, block.reason, now, self._number)
+            self._checks.urge(name)
+            events.append(blocked(state.breaker, now))
         return tuple(events)
 
     def operate(self, action: str, scope: Scope, now: float) -> tuple[Event, ...] | None:
         """Operator's hand: `enable`, `disable` or `reset` a scope. None when there is no such scope."""
-        breaker = self.roster.find(scope)
-        if breaker is None:
+        breakers = self.roster.find(scope)
+        if not breakers:
             return None
         if action == "disable":
-            breaker.block(Provenance.OPERATOR, FOREVER, "disabled by operator", now, self._number)
-            return (blocked(breaker, now),)
-        breaker.reset()
+            operator = Provenance.OPERATOR
+            for breaker in breakers:
+                breaker.block(operator, FOREVER, "disabled by operator", now, self._number)
+            return (blocked(breakers[0], now),)
+        for breaker in breakers:
+            breaker.reset()
+        if scope.kind is Kind.ACCOUNT:
+            self.roster.accounts[scope.name].quota.reopen_minute()
         return (Reopened(now, scope, f"operator: {action}"),)
 
     def set_skew(self, skew: float) -> None:
         """The upstream's clock differs from ours by this many seconds; decides which UTC date a send belongs to."""
-        for account in self.roster.accounts.values():
-            account.quota.skew = skew
+        self.roster.set_skew(skew)
 
     def account_of(self, key: str) -> AccountState | None:
         """The account a key belongs to."""
@@ -187,3 +273,28 @@ class Pool:
         p95 = seat.model.learnt.ttft_p95(seat.tokens)
         usual = limits.first_content_max if p95 is None else 3 * p95
         return min(max(usual, limits.first_content_min), limits.first_content_max)
+
+
+def _believe(key: KeyState, reading: Reading, now: float) -> list[Event]:
+    """Open a key that passed: a refusal is over, a spending limit only if there is room again."""
+    breaker = key.breaker
+    opened = False
+    for provenance in (Provenance.AUTHORITATIVE, Provenance.HEURISTIC):
+        block = breaker.blocks.get(provenance)
+        if block is None or block.reason not in SCHEDULES:
+            continue
+        unknown = reading.room is None and block.until == FOREVER
+        if block.reason != KEY_LIMIT or reading.room or unknown:
+            opened |= breaker.clear(provenance, now)
+    return [Reopened(now, breaker.scope, CHECKED)] if opened else []
+
+
+def _reopen_account(account: AccountState, now: float) -> list[Event]:
+    """Open an account that may send more than before: it was topped up, or its day is not spent after all."""
+    events: list[Event] = []
+    for breaker in (account.breaker, account.paid):
+        block = breaker.blocks.get(Provenance.AUTHORITATIVE)
+        told = block is not None and block.reason in (NO_CREDITS, DAY_SPENT)
+        if told and breaker.clear(Provenance.AUTHORITATIVE, now):
+            events.append(Reopened(now, breaker.scope, CHECKED))
+    return events

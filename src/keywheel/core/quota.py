@@ -1,48 +1,69 @@
-"""An account's free quota: a minute log and a day counter, reserved before anything is sent (routing rule A.3).
+"""What an account may send: a log of the last minute, a counter for the UTC day, requests under way.
 
-The minute is kept as a log of send times, because it is not certain whether the upstream's minute is a
-fixed clock minute or slides: a
-log below the limit in any 61 s satisfies both. The day is counted by UTC date. Every attempt counts, failed ones too.
+The minute is kept as a log of send times, because it is not certain whether the upstream's minute is a fixed clock
+minute or slides: a log below the limit in any 61 s satisfies both. The day is counted by UTC date. Every attempt
+counts, failed ones too.
 """
 
 from collections import deque
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from keywheel.core.spread import spread
-from keywheel.core.types import DAY, Account
+from keywheel.core.types import DAY, FOREVER, Account
 
 MINUTE = 61.0  # 60 s and a second of guard for clocks and travel time
+FULL_MINUTE = 60.0  # how long an upstream minute is full when nothing says better
 SHARE = 0.95  # of the minute limit that is used: 19 of 20
 TURN = 30.0  # seconds around midnight in which a send is charged to both dates
 TURN_MIN = 5.0  # a day is not trusted to be over before this many seconds of the new one …
 TURN_SPREAD = 25.0  # … plus a share of these, by account, so that accounts do not all start at once
+BUSY = 0.25  # seconds after which to look again when only requests under way are in the way
 AGREEMENT = 60.0  # two readings this far apart may lower a count
 
 
-@dataclass(frozen=True, slots=True)
-class Shut:
-    """Why an account takes no free request: `day`, `minute` or `busy`, and until when."""
+class Shut(NamedTuple):
+    """Until when an account takes no request, and why: `day`, `minute` or `busy`."""
 
-    cause: str
     until: float
+    cause: str
+
+
+class Room(NamedTuple):
+    """What an account can still take, both infinite where nothing is metered."""
+
+    day: float
+    minute: float
+
+
+UNMETERED = Room(FOREVER, FOREVER)
 
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What `GET /key` said about the account's free day. None: the field was absent, which means unknown,
-    never zero."""
+    """What `GET /key` said about the account's free day, and whether the key's own spending limit leaves room.
+
+    None: the field was absent, which means unknown, never zero.
+    """
 
     used: int | None
     limit: int | None
+    room: bool | None = None
 
 
 class Quota:
     """The counters of one account. `skew` is what must be added to `now` to get the upstream's UTC."""
 
     __slots__ = (
+        "_begins",
+        "_configured",
+        "_dates",
+        "_ends",
         "_full_until",
         "_lower",
         "_stamps",
+        "_today",
+        "_turn_over",
         "_used",
         "cap",
         "in_flight",
@@ -50,35 +71,56 @@ class Quota:
         "metered",
         "minute_cap",
         "name",
-        "per_minute",
         "skew",
     )
 
-    def __init__(self, account: Account) -> None:
+    def __init__(self, account: Account, skew: float = 0.0) -> None:
         self.name = account.name
-        self.metered = False
-        self.adopt(account)
         self.in_flight = 0
-        self.skew = 0.0
+        self.limit = 0
+        self._configured: int | None = None
         self._used: dict[int, int] = {}
         self._stamps: deque[float] = deque()
         self._full_until = 0.0
-        self._lower: tuple[float, int] | None = None
+        self._lower: tuple[float, int, int] | None = None
+        self.adopt(account)
+        self.set_skew(skew)
 
     def adopt(self, account: Account) -> None:
         """Take changed settings; counts stay, and so does a day limit that the upstream named."""
-        self.per_minute = account.per_minute
         self.minute_cap = max(1, int(account.per_minute * SHARE))
         self.cap = account.concurrency
-        if not self.metered and account.per_day is not None:
+        if account.per_day is not None and account.per_day != self._configured:
             self.limit = account.per_day
+        self._configured = account.per_day
         self.metered = account.per_day is not None
+
+    def absorb(self, other: "Quota") -> None:
+        """The other turned out to be the same account: what it sent was sent here, too."""
+        for day, used in other._used.items():
+            self._used[day] = self._used.get(day, 0) + used
+        self._stamps = deque(sorted((*self._stamps, *other._stamps)))
+        self._full_until = max(self._full_until, other._full_until)
+        self._lower = None
+
+    def copy(self) -> "Quota":
+        """The counts as they are now, for `absorb`."""
+        twin = Quota(Account(self.name))
+        twin.absorb(self)
+        return twin
+
+    def set_skew(self, skew: float) -> None:
+        """Decide by the upstream's clock which date a send belongs to."""
+        self.skew = skew
+        self._begins = self._ends = 0.0
 
     # --- reading ---------------------------------------------------------------------------------
 
     def day(self, now: float) -> int:
         """The upstream's UTC date, as days since 1970."""
-        return int((now + self.skew) // DAY)
+        if not self._begins <= now < self._ends:
+            self._open_day(now)
+        return self._today
 
     def used(self, now: float) -> int:
         """Requests charged to today's date."""
@@ -104,29 +146,48 @@ class Quota:
 
     def resets_at(self, now: float) -> float:
         """When the day ends, by the upstream's clock, with the account's share of the spread."""
-        return (self.day(now) + 1) * DAY - self.skew + self._turn(self.day(now) + 1)
+        return self._opens_on(self.day(now) + 1)
 
-    def shut(self, now: float) -> Shut | None:
-        """What keeps the account from sending now, the longest cause; None when it may send."""
-        if self.metered and self._spent(now):
-            return Shut("day", self._day_opens(now))
-        if self.minute_used(now) >= self.minute_cap:
-            return Shut("minute", self._minute_opens(now))
-        if self.cap is not None and self.in_flight >= self.cap:
-            return Shut("busy", now + 1.0)
-        return None
+    def room(self, now: float, free: bool) -> Room | None:
+        """What may be sent now, None when nothing may. Only free requests are metered."""
+        if self._is_busy():
+            return None
+        if not free or not self.metered:
+            return UNMETERED
+        day = self.limit - self._used.get(self.day(now), 0)
+        if day <= 0 or self._full_until > now:
+            return None
+        minute = self.minute_cap - len(self._recent(now))
+        if minute <= 0 or (now < self._turn_over and self._spent(self._today - 1)):
+            return None
+        return Room(day, minute)
+
+    def shut(self, now: float, free: bool = True) -> Shut | None:
+        """What keeps the account from sending longest; None when it may send. Says the same as `room`."""
+        if self.room(now, free) is not None:
+            return None
+        causes = [Shut(now + BUSY, "busy")] if self._is_busy() else []
+        if free and self.metered:
+            causes += (Shut(self._day_opens(now), "day"), Shut(self._minute_opens(now), "minute"))
+        return max(causes)
 
     # --- counting --------------------------------------------------------------------------------
 
-    def reserve(self, now: float) -> tuple[int, ...]:
-        """Count one send before it happens; the dates charged (both around midnight)."""
-        days = tuple(sorted({self.day(now - TURN), self.day(now + TURN)}))
+    def reserve(self, now: float, free: bool) -> tuple[int, ...]:
+        """Count one send before it happens; the dates charged (both around midnight), none if not metered."""
+        self.in_flight += 1
+        if not free or not self.metered:
+            return ()
+        today = self.day(now)
+        days = self._dates
+        if now < self._begins + TURN:
+            days = (today - 1, today)
+        elif now >= self._ends - TURN:
+            days = (today, today + 1)
         for day in days:
             self._used[day] = self._used.get(day, 0) + 1
         self._stamps.append(now)
-        self.in_flight += 1
         self._lower = None
-        self._prune(now)
         return days
 
     def release(self) -> None:
@@ -138,10 +199,10 @@ class Quota:
         for day in days:
             if self._used.get(day, 0) > 0:
                 self._used[day] -= 1
-        if at in self._stamps:
+        if days and at in self._stamps:
             self._stamps.remove(at)
 
-    # --- what the upstream says ------------------------------------------------------------------
+    # --- what the upstream and the operator say --------------------------------------------------
 
     def spend_day(self, now: float, limit: int | None = None) -> float:
         """The upstream says the day is spent; the moment it is over."""
@@ -155,16 +216,19 @@ class Quota:
         """The upstream says the minute is full, until a moment if it named one; the moment it is over."""
         if until is None:
             recent = self._recent(now)
-            until = recent[0] + MINUTE if recent else now + MINUTE - 1
+            until = recent[0] + MINUTE if recent else now + FULL_MINUTE
         self._full_until = max(self._full_until, until)
         return self._full_until
 
-    def reconcile(self, reading: Reading, now: float) -> bool:
-        """Take over what `GET /key` says; True when the account can send more than before.
+    def reopen_minute(self) -> None:
+        """Operator's hand: forget that the upstream called the minute full. What we sent still counts."""
+        self._full_until = 0.0
 
-        The count is raised at once and lowered only when two readings a minute apart, with nothing under
-        way, agree: the upstream's
-        counter lags, and under-counting costs a refused request.
+    def reconcile(self, reading: Reading, now: float) -> bool:
+        """Take over what `GET /key` says; True when the account can send more today than before.
+
+        The count is raised at once and lowered only when two readings a minute apart, with nothing under way, agree:
+        the upstream's counter lags, and under-counting costs a refused request.
         """
         before = self.day_remaining(now)
         if reading.limit is not None and self.metered:
@@ -175,53 +239,53 @@ class Quota:
 
     def _adopt(self, used: int, now: float) -> None:
         today = self.day(now)
-        mine = self._used.get(today, 0)
-        if used + self.in_flight >= mine:
+        if used + self.in_flight >= self._used.get(today, 0):
             self._used[today] = used + self.in_flight
             self._lower = None
         elif self.in_flight:
             self._lower = None
-        elif self._lower is None or self._lower[1] != used:
-            self._lower = (now, used)
+        elif self._lower is None or self._lower[1:] != (today, used):
+            self._lower = (now, today, used)
         elif now - self._lower[0] >= AGREEMENT:
             self._used[today] = used
             self._lower = None
 
     # --- inner -----------------------------------------------------------------------------------
 
+    def _is_busy(self) -> bool:
+        return self.cap is not None and self.in_flight >= self.cap
+
+    def _open_day(self, now: float) -> None:
+        """Work out once what holds for a whole UTC date."""
+        self._today = int((now + self.skew) // DAY)
+        self._begins = self._today * DAY - self.skew
+        self._ends = self._begins + DAY
+        self._dates = (self._today,)
+        self._turn_over = self._opens_on(self._today)
+        for day in [d for d in self._used if d < self._today - 1]:
+            del self._used[day]
+
+    def _opens_on(self, day: int) -> float:
+        """The moment from which a date is trusted to have begun."""
+        return day * DAY - self.skew + TURN_MIN + TURN_SPREAD * spread(self.name, day)
+
     def _recent(self, now: float) -> deque[float]:
         stamps = self._stamps
-        while stamps and stamps[0] <= now - MINUTE:
+        while stamps and stamps[0] + MINUTE <= now:
             stamps.popleft()
         return stamps
 
-    def _turn(self, day: int) -> float:
-        return TURN_MIN + TURN_SPREAD * spread(self.name, day)
-
-    def _in_turn(self, now: float) -> bool:
-        """Whether the new date is so young that the upstream may still count the old one."""
-        day = self.day(now)
-        return now + self.skew < day * DAY + self._turn(day)
-
-    def _spent(self, now: float) -> bool:
-        day = self.day(now)
-        if self._used.get(day, 0) >= self.limit:
-            return True
-        return self._used.get(day - 1, 0) >= self.limit and self._in_turn(now)
+    def _spent(self, day: int) -> bool:
+        return self._used.get(day, 0) >= self.limit
 
     def _day_opens(self, now: float) -> float:
-        day = self.day(now)
-        if self._used.get(day, 0) >= self.limit:
-            day += 1
-        return day * DAY - self.skew + self._turn(day)
+        """When the day lets the next request pass; a moment in the past if it does so already."""
+        today = self.day(now)
+        if self._spent(today):
+            return self._opens_on(today + 1)
+        return self._turn_over if self._spent(today - 1) else 0.0
 
     def _minute_opens(self, now: float) -> float:
         recent = self._recent(now)
         surplus = len(recent) - self.minute_cap
-        logged = recent[surplus] + MINUTE if surplus >= 0 else now
-        return max(logged, self._full_until)
-
-    def _prune(self, now: float) -> None:
-        oldest = self.day(now) - 1
-        for day in [d for d in self._used if d < oldest]:
-            del self._used[day]
+        return max(recent[surplus] + MINUTE if surplus >= 0 else 0.0, self._full_until)

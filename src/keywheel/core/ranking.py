@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from math import exp, inf, log, sqrt
 
 from keywheel.core.policy import Choice
-from keywheel.core.types import Ask, Model
+from keywheel.core.types import Ask
 
 FLOOR = 2.0  # seconds inside the logarithm: below it a difference is not felt
 PRIOR_TIME = 6.0  # seconds to an answer that a model is expected to take before it was seen
@@ -20,12 +20,9 @@ PRIOR_GOOD, PRIOR_ALL = 9.0, 10.0
 PRIOR_OUTPUT = 400.0  # tokens of an answer when nothing is known
 BUCKETS = (1_000, 8_000)  # estimated prompt tokens at which time to first token is kept apart
 P95 = 1.645  # standard deviations of a normal distribution
-START, CAP, BACKOFF = (
-    8.0,
-    64.0,
-    0.7,
-)  # requests at once per model: additive increase, multiplicative decrease
-LEARNT_FOR = 1_800.0  # seconds a learnt context limit or missing capability is believed
+START, CAP, BACKOFF = 8.0, 64.0, 0.7  # requests at once per model: +1 on success, ×0.7 when crowded
+FADE_STEP = 5.0  # seconds between two steps of forgetting; a step is 0.2 % of a half-life of 30 min
+FORGOTTEN = 1e-6  # looks below which nothing is known any more
 
 
 def bucket(tokens: int) -> int:
@@ -51,6 +48,9 @@ class Mean:
     def fade(self, factor: float) -> None:
         """Let what was seen count less."""
         self.weight *= factor
+        if self.weight < FORGOTTEN:
+            self.weight = self.total = self.squares = 0.0
+            return
         self.total *= factor
         self.squares *= factor
 
@@ -81,8 +81,10 @@ class Learnt:
     at: float = 0.0
 
     def fade(self, now: float, half_life: float) -> None:
-        """Forget what time has made old."""
-        factor = 0.5 ** (max(0.0, now - self.at) / half_life)
+        """Forget what time has made old, in steps."""
+        if now - self.at < FADE_STEP:
+            return
+        factor = 0.5 ** ((now - self.at) / half_life)
         self.at = now
         self.good *= factor
         self.bad *= factor
@@ -125,6 +127,11 @@ class Learnt:
         measured = seen.mean + (self._output(ask) / self.speed.mean if self.speed.weight else 0.0)
         return exp((PRIOR_LOOKS * log(PRIOR_TIME) + looks * log(measured)) / (PRIOR_LOOKS + looks))
 
+    def ttft_mean(self, tokens: int) -> float | None:
+        """The usual time to first content, None before the first look."""
+        seen = self.ttft[bucket(tokens)]
+        return seen.mean if seen.weight else None
+
     def ttft_p95(self, tokens: int) -> float | None:
         """The 95th percentile of the time to first content, None before the first look."""
         seen = self.ttft[bucket(tokens)]
@@ -151,13 +158,3 @@ def score(learnt: Learnt, rank: int, ask: Ask, choice: Choice) -> tuple[float, i
     crowd = 1.0 + learnt.in_flight / learnt.limit
     cost = FLOOR + learnt.expected(ask) * crowd + choice.failure_cost * (1 - chance) / chance
     return (log(cost) + rank * place, rank)
-
-
-def misfit(model: Model, context: int, ask: Ask) -> str | None:
-    """Why a model cannot serve an ask: `context`, `max_output` or the capability it lacks; None when it fits."""
-    if ask.tokens + ask.reply_tokens > context:
-        return "context"
-    if model.max_output is not None and ask.reply_tokens > model.max_output:
-        return "max_output"
-    missing = ask.needs - model.can
-    return min(missing) if missing else None

@@ -10,7 +10,7 @@ from keywheel.core import ranking
 from keywheel.core.breaker import Breaker
 from keywheel.core.policy import Choice
 from keywheel.core.pool import Pool
-from keywheel.core.roster import AccountState, KeyState, ModelState
+from keywheel.core.states import AccountState, KeyState, ModelState
 from keywheel.core.stats import Stats, Tally
 from keywheel.core.types import FOREVER, Ask, Provenance
 

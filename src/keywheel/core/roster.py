@@ -1,102 +1,70 @@
-"""What changes about accounts, keys, models and lanes, built once and looked up by name."""
+"""All accounts, keys and models by name, and the breakers between them. Reloading keeps what survives."""
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import replace
 
 from keywheel.core.breaker import Breaker
 from keywheel.core.policy import Health
 from keywheel.core.quota import Quota
-from keywheel.core.ranking import LEARNT_FOR, Learnt
-from keywheel.core.types import Account, Key, Kind, Model, Scope
+from keywheel.core.states import AccountState, KeyState, ModelState, Path
+from keywheel.core.types import FOREVER, Account, Key, Kind, Model, Scope
 
 PROVIDER = "openrouter"
 KEPT = 86_400.0  # seconds for which the state of a model that left the list is kept
 
 
-@dataclass(slots=True)
-class AccountState:
-    """One account: its quota, its health, and the health of its paid requests apart."""
-
-    account: Account
-    quota: Quota
-    breaker: Breaker
-    paid: Breaker
-    keys: list["KeyState"] = field(default_factory=list["KeyState"])
-
-    @property
-    def name(self) -> str:
-        """The account's label."""
-        return self.account.name
-
-
-@dataclass(slots=True)
-class KeyState:
-    """One key. `last_used` is the number of its latest lease, `in_flight` its open ones."""
-
-    key: Key
-    account: AccountState
-    breaker: Breaker
-    last_used: int = 0
-    in_flight: int = 0
-
-    @property
-    def name(self) -> str:
-        """The key's label."""
-        return self.key.name
-
-
-@dataclass(slots=True)
-class ModelState:
-    """One model at its place in the list, with what was learnt about it.
-
-    `lanes` and `access` hold only what was used; `troubled` says whether any of them may be closed.
-    """
-
-    model: Model
-    rank: int
-    breaker: Breaker
-    learnt: Learnt = field(default_factory=Learnt)
-    lanes: dict[str, Breaker] = field(default_factory=dict[str, Breaker])
-    access: dict[str, Breaker] = field(default_factory=dict[str, Breaker])
-    troubled: bool = False
-    smaller: tuple[int, float] | None = None  # learnt context limit and until when it is believed
-    gone_at: float = 0.0  # when the catalogue stopped listing it
-    lacks: dict[str, float] = field(default_factory=dict[str, float])
-
-    def context(self, now: float) -> int:
-        """The context limit believed now."""
-        if self.smaller and self.smaller[1] > now:
-            return min(self.model.context, self.smaller[0])
-        return self.model.context
-
-    def learn_context(self, limit: int, now: float) -> None:
-        """Believe a smaller context for a while."""
-        self.smaller = (limit, now + LEARNT_FOR)
-
-    def lacking(self, needs: frozenset[str], now: float) -> str | None:
-        """A needed capability that an answer denied lately."""
-        return next((need for need in needs if self.lacks.get(need, 0.0) > now), None)
-
-
 class Roster:
-    """All states by name. Reloading keeps what survives under the same name."""
+    """All states by name.
+
+    `outage` is the provider's guessed trouble (rule 25 by correlation), apart from what was said or seen outright.
+    """
 
     def __init__(self, health: Health, seed: str) -> None:
         self._health = health
         self._seed = seed
-        self.provider = self._breaker(Kind.PROVIDER, PROVIDER)
+        self.provider = self._breaker(Kind.PROVIDER, PROVIDER, window=False)
+        self.outage = self._breaker(Kind.PROVIDER, PROVIDER, window=False)
+        self.skew = 0.0
         self.accounts: dict[str, AccountState] = {}
         self.keys: dict[str, KeyState] = {}
         self.models: dict[str, ModelState] = {}
+        self._left: dict[
+            str, AccountState
+        ] = {}  # accounts without keys: their counts must not be lost
         self._gone: dict[str, ModelState] = {}
 
+    # --- what there is ---------------------------------------------------------------------------
+
     def set_keys(self, accounts: Iterable[Account], keys: Iterable[Key]) -> None:
-        """Take a new set of accounts and keys; counters and blocks of surviving names stay."""
-        old_accounts, old_keys = self.accounts, self.keys
-        self.accounts = {a.name: self._account(a, old_accounts.get(a.name)) for a in accounts}
-        self.keys = {k.name: self._key(k, old_keys.get(k.name)) for k in keys}
-        for state in self.keys.values():
-            state.account.keys.append(state)
+        """Take a new set of accounts and keys; counters and blocks of surviving names stay.
+
+        A key that moves to another account brings along what its old account has sent: nobody knows whose
+        requests those were, and counting too much is safe.
+        """
+        old_keys, known = self.keys, self._left | self.accounts
+        homes = {name: state.account for name, state in old_keys.items()}
+        self.accounts = {a.name: self._account(a, known.get(a.name)) for a in accounts}
+        self.keys = {k.name: self._key(k, n, old_keys.get(k.name)) for n, k in enumerate(keys)}
+        moved = {
+            (homes[name].name, key.account.name): homes[name].quota.copy()
+            for name, key in self.keys.items()
+            if name in homes and homes[name] is not key.account
+        }
+        for (_, name), counts in moved.items():
+            self.accounts[name].quota.absorb(counts)
+        absorbed = {name for name, _ in moved}
+        self._left = {
+            n: a for n, a in known.items() if n not in self.accounts and n not in absorbed
+        }
+        self._prune_lanes()
+
+    def assign(self, key: str, account: Account) -> None:
+        """Put one key into another account. Accounts left without a key disappear."""
+        keys = [s.key for s in self.keys.values()]
+        keys = [replace(k, account=account.name) if k.name == key else k for k in keys]
+        used = {k.account for k in keys}
+        accounts = {s.name: s.account for s in self.accounts.values()} | {account.name: account}
+        self.set_keys([a for name, a in accounts.items() if name in used], keys)
 
     def set_models(self, models: Iterable[Model], now: float) -> None:
         """Take a new list of models in order of preference.
@@ -113,26 +81,77 @@ class Roster:
             state.gone_at = state.gone_at or now
             if now - state.gone_at < KEPT:
                 self._gone[name] = state
+        self._prune_lanes()
+
+    def set_skew(self, skew: float) -> None:
+        """The upstream's clock differs from ours by this many seconds."""
+        self.skew = skew
+        for account in (*self.accounts.values(), *self._left.values()):
+            account.quota.set_skew(skew)
+
+    # --- breakers --------------------------------------------------------------------------------
+
+    def path(self, model: ModelState, key: KeyState) -> Path:
+        """The breakers an attempt on (key, model) goes through, made at its first use."""
+        path = model.paths.get(key.name)
+        if path is None:
+            breakers = (
+                self.provider,
+                key.account.side(model.model.free),
+                key.breaker,
+                model.breaker,
+                self.reach(model, key.account.name),
+                self.lane(model, key.name),
+            )
+            path = model.paths[key.name] = Path(breakers, tuple(b.scope for b in breakers))
+        return path
 
     def lane(self, model: ModelState, key: str) -> Breaker:
         """The breaker of (key, model), made at its first use."""
         lane = model.lanes.get(key)
         if lane is None:
-            lane = model.lanes[key] = self._breaker(Kind.LANE, f"{key}+{model.model.id}")
+            scope = Scope(Kind.LANE, f"{key}+{model.model.id}")
+            lane = Breaker(scope, self._health, self._seed, changed=model.changed)
+            model.lanes[key] = lane
         return lane
 
     def reach(self, model: ModelState, account: str) -> Breaker:
         """The breaker of (account, model), made at its first use."""
         reach = model.access.get(account)
         if reach is None:
-            reach = model.access[account] = self._breaker(
-                Kind.ACCESS, f"{account}+{model.model.id}"
-            )
+            scope = Scope(Kind.ACCESS, f"{account}+{model.model.id}")
+            reach = Breaker(scope, self._health, self._seed, window=False, changed=model.changed)
+            model.access[account] = reach
         return reach
+
+    def closed_pairs(self, model: ModelState, now: float) -> dict[str, float]:
+        """The keys whose lane or access to a model is closed, with the moment it may be entered again.
+
+        Kept until one of these breakers changes or the first of them opens, so that a model in no such trouble,
+        or in it with every key, costs one comparison.
+        """
+        if model.changed.raised or now >= model.pairs_until:
+            self._summarise(model, now)
+        return model.pairs
+
+    def _summarise(self, model: ModelState, now: float) -> None:
+        pairs = {name: lane.until for name, lane in model.lanes.items() if lane.until > now}
+        closed = [(name, reach) for name, reach in model.access.items() if reach.until > now]
+        for name, reach in closed:
+            for key in self.accounts[name].keys:
+                pairs[key.name] = max(reach.until, pairs.get(key.name, 0.0))
+        breakers = (*model.lanes.values(), *(reach for _, reach in closed))
+        model.odd = FOREVER in pairs.values() or any(
+            b.until > now and not b.blocked_until(now) for b in breakers
+        )
+        model.pairs = pairs
+        model.pairs_until = min(pairs.values(), default=FOREVER)
+        model.changed.raised = False
 
     def breakers(self) -> Iterator[Breaker]:
         """Every breaker there is."""
         yield self.provider
+        yield self.outage
         for account in self.accounts.values():
             yield account.breaker
             yield account.paid
@@ -142,57 +161,68 @@ class Roster:
             yield from model.lanes.values()
             yield from model.access.values()
 
-    def find(self, scope: Scope) -> Breaker | None:
-        """The breaker of a scope by name, None when there is no such thing."""
+    def find(self, scope: Scope) -> tuple[Breaker, ...]:
+        """The breakers of a scope by name: two for the provider and an account, none if there is no such thing."""
         match scope.kind:
             case Kind.PROVIDER:
-                return self.provider
+                return (self.provider, self.outage) if scope.name == PROVIDER else ()
             case Kind.ACCOUNT:
                 account = self.accounts.get(scope.name)
-                return account.breaker if account else None
+                return (account.breaker, account.paid) if account else ()
             case Kind.KEY:
                 key = self.keys.get(scope.name)
-                return key.breaker if key else None
+                return (key.breaker,) if key else ()
             case Kind.MODEL:
                 model = self.models.get(scope.name)
-                return model.breaker if model else None
+                return (model.breaker,) if model else ()
             case Kind.LANE | Kind.ACCESS:
                 return self._pair(scope)
 
-    def _pair(self, scope: Scope) -> Breaker | None:
+    def _pair(self, scope: Scope) -> tuple[Breaker, ...]:
         name, _, model_id = scope.name.partition("+")
         model = self.models.get(model_id)
         if model is None:
-            return None
+            return ()
         if scope.kind is Kind.LANE:
-            return self.lane(model, name) if name in self.keys else None
-        return self.reach(model, name) if name in self.accounts else None
+            return (self.lane(model, name),) if name in self.keys else ()
+        return (self.reach(model, name),) if name in self.accounts else ()
 
-    def _breaker(self, kind: Kind, name: str) -> Breaker:
-        return Breaker(Scope(kind, name), self._health, self._seed)
+    # --- inner -----------------------------------------------------------------------------------
+
+    def _breaker(self, kind: Kind, name: str, *, window: bool = True) -> Breaker:
+        return Breaker(Scope(kind, name), self._health, self._seed, window=window)
 
     def _account(self, account: Account, old: AccountState | None) -> AccountState:
         if old is None:
             return AccountState(
                 account,
-                Quota(account),
-                self._breaker(Kind.ACCOUNT, account.name),
-                self._breaker(Kind.ACCOUNT, f"{account.name} (paid)"),
+                Quota(account, self.skew),
+                self._breaker(Kind.ACCOUNT, account.name, window=False),
+                self._breaker(Kind.ACCOUNT, f"{account.name} (paid)", window=False),
             )
         old.account = account
         old.quota.adopt(account)
         old.keys = []
         return old
 
-    def _key(self, key: Key, old: KeyState | None) -> KeyState:
+    def _key(self, key: Key, place: int, old: KeyState | None) -> KeyState:
         account = self.accounts[key.account]
         if old is None:
-            return KeyState(key, account, self._breaker(Kind.KEY, key.name))
-        old.key, old.account = key, account
+            old = KeyState(key, account, self._breaker(Kind.KEY, key.name), place)
+        old.key, old.account, old.place = key, account, place
+        account.keys.append(old)
         return old
 
     def _model(self, model: Model, rank: int, old: ModelState | None) -> ModelState:
         if old is None:
             return ModelState(model, rank, self._breaker(Kind.MODEL, model.id))
-        old.model, old.rank = model, rank
+        old.list_as(model, rank)
         return old
+
+    def _prune_lanes(self) -> None:
+        """Forget the ways of keys and accounts that are no more."""
+        for model in self.models.values():
+            model.paths.clear()
+            model.lanes = {k: b for k, b in model.lanes.items() if k in self.keys}
+            model.access = {a: b for a, b in model.access.items() if a in self.accounts}
+            model.changed.raised = True

@@ -133,6 +133,7 @@ class Row:
     retry: Retry
     blocks: Kind | None = None
     seconds: float | None = None
+    least: float = 0.0  # a block lasts at least so many seconds, whatever moment the answer names
     ladder: Ladder | None = None
     length: Length = Length.NONE
     provenance: Provenance | None = None
@@ -141,6 +142,9 @@ class Row:
     shrinks: bool = False  # the model takes fewer requests at once
     slow: bool = False  # the time spent counts as the model's speed
     rotates: bool = False  # key and account faults have a budget of their own: one attempt per key
+    paid_too: bool = (
+        False  # closes the account's paid side as well, not only the side that was asked
+    )
     alarm: bool = False  # an operator should look
     status: int = 502
     code: str = "upstream_failed"
@@ -226,24 +230,23 @@ class Ask:
     request_id: str = ""
 
 
-class Entry(NamedTuple):
-    """A scope that a lease went through, with the epoch it found there."""
-
-    scope: Scope
-    epoch: int
-    probe: bool
-
-
 @dataclass(frozen=True, slots=True)
 class Lease:
-    """Permission for one attempt. Settled exactly once; `number` grows, so it also says which attempt began first."""
+    """Permission for one attempt. Settled exactly once; `number` grows, so it also says which attempt began first.
+
+    It names every scope it entered, with the epoch it found there, and those in which it is the probe. A lease
+    that was not settled until `expires` is taken for lost.
+    """
 
     number: int
     key: str
     account: str
     model: str
     at: float
-    entries: tuple[Entry, ...]
+    expires: float
+    scopes: tuple[Scope, ...]
+    epochs: tuple[int, ...]
+    probes: tuple[Scope, ...] = ()
     days: tuple[int, ...] = ()  # UTC dates charged, as days since 1970; empty for unmetered lanes
     request_id: str = ""
 
@@ -286,8 +289,8 @@ Outcome = Answered | Failed | Abandoned
 class NoLane:
     """Nothing can be tried now. `at`: when the earliest lane opens, None if nobody knows.
 
-    `cause`: `day` and `minute` (quota), `health`, `disabled`, `unfit` (nothing fits the ask), `empty` (no
-    keys or no models), `tried` (all that is usable was tried).
+    `cause`: `day` and `minute` (quota), `health`, `busy` (requests under way), `disabled`, `unfit` (nothing fits
+    the ask), `empty` (no keys or no models), `tried` (all that is usable was tried).
     `blocked`: how many lanes are closed by which cause. `missing`: what no model offers.
     """
 

@@ -12,60 +12,59 @@ class Counts(NamedTuple):
     sources: int
 
 
-class _Bucket:
-    __slots__ = ("failed", "index", "ok", "sources")
-
-    def __init__(self, index: int) -> None:
-        self.index = index
-        self.ok = 0
-        self.failed = 0
-        self.sources: set[str] = set()
-
-
 class Window:
     """A trailing window cut into equal buckets; whole buckets leave it.
 
-    Counts are exact, not averaged: an average would hide a tight burst (routing rule A.6).
+    Counts are exact, not averaged: an average would hide a tight burst (routing rule A.6). Running totals make
+    adding and reading cheap; the buckets are touched only when one of them leaves.
     """
 
-    __slots__ = ("_buckets", "_size", "_width")
+    __slots__ = ("_buckets", "_failed", "_newest", "_size", "_sources", "_total", "_width")
 
     def __init__(self, seconds: float = 300.0, buckets: int = 10) -> None:
         self._width = seconds / buckets
         self._size = buckets
-        self._buckets: list[_Bucket] = []
+        self.clear()
 
     def add(self, ok: bool, now: float, source: str = "") -> None:
         """Count one outcome at its moment of completion."""
-        bucket = self._current(now)
-        if ok:
-            bucket.ok += 1
-            return
-        bucket.failed += 1
-        bucket.sources.add(source)
+        index = int(now // self._width)
+        if index > self._newest:
+            self._advance(index)
+        self._total += 1
+        bucket = self._buckets[-1]
+        bucket[1] += 1
+        if not ok:
+            bucket[2] += 1
+            self._failed += 1
+            self._sources[source] = self._newest
 
     def counts(self, now: float) -> Counts:
         """The totals of the buckets that are still inside the window."""
         self._expire(int(now // self._width))
-        if not self._buckets:
-            return Counts(0, 0, 0)
-        failed = sum(b.failed for b in self._buckets)
-        ok = sum(b.ok for b in self._buckets)
-        sources = {source for b in self._buckets for source in b.sources}
-        return Counts(ok + failed, failed, len(sources))
+        return Counts(self._total, self._failed, len(self._sources))
 
     def clear(self) -> None:
         """Forget everything."""
-        self._buckets.clear()
+        self._buckets: list[list[int]] = []  # index, outcomes, failures; oldest first
+        self._sources: dict[str, int] = {}  # source → bucket of its latest failure
+        self._newest = -1
+        self._total = self._failed = 0
 
-    def _current(self, now: float) -> _Bucket:
-        index = int(now // self._width)
+    def _advance(self, index: int) -> None:
         self._expire(index)
-        if not self._buckets or self._buckets[-1].index < index:
-            self._buckets.append(_Bucket(index))
-        return self._buckets[-1]
+        self._newest = index
+        self._buckets.append([index, 0, 0])
 
     def _expire(self, index: int) -> None:
         oldest = index - self._size + 1
-        while self._buckets and self._buckets[0].index < oldest:
-            del self._buckets[0]
+        if not self._buckets or self._buckets[0][0] >= oldest:
+            return
+        if self._newest < oldest:
+            self.clear()
+            return
+        while self._buckets[0][0] < oldest:
+            _, total, failed = self._buckets.pop(0)
+            self._total -= total
+            self._failed -= failed
+        self._sources = {name: at for name, at in self._sources.items() if at >= oldest}

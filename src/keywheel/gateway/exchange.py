@@ -212,15 +212,17 @@ class Exchange:
 
     async def pipe(self, stream: Stream, write: Write) -> Outcome:
         """Pass a committed stream on to its end and settle its lease. Never a second model's text."""
-        outcome: Outcome = Abandoned("own bug")
         try:
             outcome = await self._pass_on(stream, write)
         except BaseException as error:
-            outcome = Abandoned(_reason(error))
-            raise
-        finally:
             stream.response.close()
-            self._engine.settle(stream.lease, outcome)
+            self._engine.settle(stream.lease, Abandoned(_reason(error)))
+            raise
+        if isinstance(outcome, Answered):
+            stream.response.retire()
+        else:
+            stream.response.close()
+        self._engine.settle(stream.lease, outcome)
         return outcome
 
     async def _pass_on(self, stream: Stream, write: Write) -> Outcome:

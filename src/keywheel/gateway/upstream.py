@@ -25,6 +25,7 @@ __all__ = ["Pool", "Response", "Timeouts", "Upstream", "UpstreamError"]
 OWN_HEADERS = frozenset(
     {b"host", b"accept-encoding", b"connection", b"content-length", b"transfer-encoding"}
 )
+LINGER = 0.25  # seconds that the end of a body may take behind its last wanted byte
 REQUEST_LINE = re.compile(rb"[A-Z]+ /[!-~]* HTTP/1\.1\r\n")
 
 
@@ -165,6 +166,16 @@ class Response:
         if connection is not None:
             self._pool.release(connection)
 
+    def retire(self) -> None:
+        """Close a response of which nothing more is wanted, e.g. behind `[DONE]`.
+
+        The end of the body often comes a moment later than its last event: it is waited for in the background, so that
+        the connection can be kept.
+        """
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            self._pool.retire(connection)
+
     def set_silence(self, seconds: float) -> None:
         """Change the longest time without a byte, also for a read that is waiting."""
         self._silence = seconds
@@ -242,6 +253,14 @@ class Pool:
         else:
             connection.abort()
             self.vacate()
+
+    def retire(self, connection: Connection) -> None:
+        """Take a connection back at the next news of it: its end, or else it is closed."""
+        if connection.phase is not Phase.BODY:
+            self.release(connection)
+            return
+        news = connection.wait_for_body(LINGER)
+        news.add_done_callback(lambda _: self.release(connection))
 
     def vacate(self) -> None:
         """Give a place up, to the one who waits longest or for later."""

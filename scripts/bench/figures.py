@@ -1,0 +1,90 @@
+"""The arithmetic of the benchmark: percentiles, arrivals, costs, and the figures as values."""
+
+import random
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+
+@dataclass(frozen=True, slots=True)
+class Figure:
+    """A measured value, and the same of every round, which shows how far to trust it."""
+
+    value: float
+    rounds: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One line of a table: a figure for every target."""
+
+    title: str
+    figures: Mapping[str, Figure]
+    goal: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """A table. `ratio`: the first target divided by the last is the point of it."""
+
+    title: str
+    rows: tuple[Row, ...]
+    ratio: bool = False
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The value below which `share` (0 to 1) of the values lie, between two neighbours in proportion."""
+    ordered = sorted(values)
+    place = share * (len(ordered) - 1)
+    below = int(place)
+    above = min(below + 1, len(ordered) - 1)
+    return ordered[below] + (ordered[above] - ordered[below]) * (place - below)
+
+
+def arrivals(rate: float, seconds: float, seed: int) -> list[float]:
+    """When requests start, in seconds from now: independent clients (Poisson), `rate` a second on average."""
+    chance = random.Random(seed)
+    times: list[float] = []
+    at = chance.expovariate(rate)
+    while at < seconds:
+        times.append(at)
+        at += chance.expovariate(rate)
+    return times
+
+
+def per_event(long: float, short: float, events: int) -> float:
+    """What one event costs, from a request with `events` more of them than the short one has."""
+    return (long - short) / events
+
+
+def middle(rounds: Sequence[float]) -> Figure:
+    """The median of the rounds."""
+    return Figure(median(rounds), tuple(rounds))
+
+
+def ratios(upper: Figure, lower: Figure) -> Figure:
+    """One figure in multiples of another, and the same round by round."""
+    pairs = zip(upper.rounds, lower.rounds, strict=True)
+    return Figure(_ratio(upper.value, lower.value), tuple(_ratio(a, b) for a, b in pairs))
+
+
+def added(through: Sequence[Sequence[float]], direct: Sequence[Sequence[float]], share: float) -> Figure:
+    """How much higher a percentile is through a proxy than without: of all samples, and round by round."""
+    pairs = zip(through, direct, strict=True)
+    return Figure(
+        percentile(_flat(through), share) - percentile(_flat(direct), share),
+        tuple(percentile(a, share) - percentile(b, share) for a, b in pairs),
+    )
+
+
+def level(rounds: Sequence[Sequence[float]], share: float) -> Figure:
+    """A percentile of all samples, and round by round."""
+    return Figure(percentile(_flat(rounds), share), tuple(percentile(r, share) for r in rounds))
+
+
+def _flat(rounds: Sequence[Sequence[float]]) -> list[float]:
+    return [value for values in rounds for value in values]
+
+
+def _ratio(upper: float, lower: float) -> float:
+    return upper / lower if lower > 0 else float("nan")

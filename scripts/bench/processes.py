@@ -1,0 +1,148 @@
+"""Programs under measurement: started on a core, watched through /proc, always ended."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+PROC = Path("/proc")
+STOP_PATIENCE = 5.0  # seconds between SIGTERM and SIGKILL
+CPU_CLOCK = 2  # CPUCLOCK_SCHED of the kernel's posix-timers: all threads of a process, in nanoseconds
+
+
+class DidNotStart(Exception):
+    """A program ended or stayed silent; the message has the end of its log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """A running program with its children."""
+
+    name: str
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def pids(self) -> list[int]:
+        """The process and all that descend from it."""
+        return descendants(self.process.pid, parents())
+
+    def cpu(self) -> float:
+        """Seconds of CPU, user and kernel, spent so far by all threads of all its processes."""
+        return sum(map(cpu_seconds, self.pids()))
+
+    def memory(self) -> int:
+        """Bytes resident in memory, of all its processes."""
+        return sum(resident((PROC / str(pid) / "status").read_text()) for pid in self.pids())
+
+    def check(self) -> None:
+        """Raise DidNotStart if it ended."""
+        if self.process.poll() is not None:
+            raise DidNotStart(self.explain(f"ended with {self.process.returncode}"))
+
+    def explain(self, what: str) -> str:
+        """A sentence with the last lines of its log."""
+        lines = self.log.read_text(errors="replace").splitlines()[-12:]
+        return "\n  ".join([f"{self.name} {what}; the end of its log:", *lines])
+
+
+@contextmanager
+def running(
+    name: str,
+    command: Sequence[str | Path],
+    folder: Path,
+    environment: Mapping[str, str],
+    cores: set[int],
+) -> Iterator[Program]:
+    """A program with its own log and process group, on these cores, for as long as the block lasts."""
+    log = folder / f"{name}.log"
+    with log.open("wb") as output, pinned(cores):
+        process = subprocess.Popen(
+            command, cwd=folder, env=dict(environment), stdin=subprocess.DEVNULL,
+            stdout=output, stderr=output, process_group=0,
+        )  # fmt: skip
+    try:
+        yield Program(name, process, log)
+    finally:
+        _end(process)
+
+
+@contextmanager
+def pinned(cores: set[int]) -> Iterator[None]:
+    """This process, and what it starts meanwhile, on these cores."""
+    before = os.sched_getaffinity(0)
+    os.sched_setaffinity(0, cores)
+    try:
+        yield
+    finally:
+        os.sched_setaffinity(0, before)
+
+
+def share_out(available: set[int]) -> tuple[set[int], set[int]]:
+    """Cores for the proxy and for everything else; the same ones when there is only one."""
+    if len(available) < 2:
+        return available, available
+    proxy = {max(available)}
+    return proxy, available - proxy
+
+
+def cpu_seconds(pid: int) -> float:
+    """User and kernel time of a whole process: what utime + stime of /proc/PID/stat say, but exact.
+
+    Those come in ticks of 10 ms, longer than a round of nginx takes to spend.
+    """
+    return time.clock_gettime((~pid << 3) | CPU_CLOCK)
+
+
+def stat_ticks(stat: str) -> int:
+    """utime + stime of a /proc/PID/stat, in clock ticks."""
+    fields = _after_name(stat)
+    return int(fields[11]) + int(fields[12])
+
+
+def stat_parent(stat: str) -> int:
+    """The parent's id in a /proc/PID/stat."""
+    return int(_after_name(stat)[1])
+
+
+def _after_name(stat: str) -> list[str]:
+    """The fields from the state on; the name before may hold anything, spaces and parentheses too."""
+    return stat.rpartition(")")[2].split()
+
+
+def resident(status: str) -> int:
+    """VmRSS of a /proc/PID/status in bytes; 0 for a process that has ended."""
+    for line in status.splitlines():
+        if line.startswith("VmRSS:"):
+            return int(line.split()[1]) * 1024
+    return 0
+
+
+def parents() -> dict[int, int]:
+    """The parent of every process there is."""
+    found: dict[int, int] = {}
+    for entry in PROC.iterdir():
+        if entry.name.isdecimal():
+            try:
+                found[int(entry.name)] = stat_parent((entry / "stat").read_text())
+            except OSError:  # it ended meanwhile
+                continue
+    return found
+
+
+def descendants(pid: int, parents: Mapping[int, int]) -> list[int]:
+    """A process and everything below it."""
+    children = [child for child, parent in parents.items() if parent == pid]
+    return [pid, *(found for child in children for found in descendants(child, parents))]
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_PATIENCE)
+    except subprocess.TimeoutExpired:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
