@@ -68,7 +68,9 @@ def ratios(upper: Figure, lower: Figure) -> Figure:
     return Figure(_ratio(upper.value, lower.value), tuple(_ratio(a, b) for a, b in pairs))
 
 
-def added(through: Sequence[Sequence[float]], direct: Sequence[Sequence[float]], share: float) -> Figure:
+def added(
+    through: Sequence[Sequence[float]], direct: Sequence[Sequence[float]], share: float
+) -> Figure:
     """How much higher a percentile is through a proxy than without: of all samples, and round by round."""
     pairs = zip(through, direct, strict=True)
     return Figure(

@@ -14,6 +14,7 @@ import httptools
 from .material import DONE
 
 PATIENCE = 20.0  # seconds that a load may last beyond its plan before the run is given up
+LEAD = 0.02  # seconds to get a schedule ready before its first request
 HOST = "127.0.0.1"
 HEADERS = (  # what the OpenAI SDK sends
     "accept: application/json\r\n"
@@ -146,22 +147,26 @@ async def closed_loop(
 
 
 async def open_loop(
-    port: int, idle: deque[Connection], requests: Sequence[bytes], events: int, times: Sequence[float]
-) -> list[tuple[float, float]]:
+    port: int,
+    idle: deque[Connection],
+    requests: Sequence[bytes],
+    events: int,
+    times: Sequence[float],
+) -> list[tuple[float, Reply]]:
     """Requests start by schedule, whatever became of earlier ones; more connections are opened when all are busy.
 
-    The result is, for each, seconds from the *intended* start to the first and to the last byte of the answer.
+    The result is the *intended* start and the answer of each, so that waiting for a late start counts as latency.
     """
-    start = time.monotonic() + 0.01
+    start = time.monotonic() + LEAD
 
-    async def client(at: float, data: bytes) -> tuple[float, float]:
+    async def client(at: float, data: bytes) -> tuple[float, Reply]:
         due = start + at
         await asyncio.sleep(due - time.monotonic())
         connection = idle.pop() if idle else await connect(port)
         reply = await connection.ask(data)
         idle.append(connection)
         check(reply, events)
-        return reply.first - due, reply.last - due
+        return due, reply
 
     async with asyncio.timeout(max(times, default=0.0) + PATIENCE):
         plan = zip(times, cycle(requests), strict=False)

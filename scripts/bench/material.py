@@ -18,10 +18,35 @@ CREATED = 1_791_084_135
 GENERATION = "gen-1791084135-benchBENCHbenchBENCHbe"
 DONE = b"data: [DONE]\n\n"
 WISH = re.compile(rb'"user": ?"bench (\d+) ([\d.]+)"')
-WORDS = (
-    "the model answers when a request comes with words that nobody reads and then another one "
-    "follows def return value index \"quoted\" path/to/file 0.125 {'key': [1, 2]}"
-).split()
+WORDS = [
+    "the",
+    "model",
+    "answers",
+    "when",
+    "a",
+    "request",
+    "comes",
+    "with",
+    "words",
+    "that",
+    "nobody",
+    "reads",
+    "and",
+    "then",
+    "another",
+    "one",
+    "follows",
+    "def",
+    "return",
+    "value",
+    "index",
+    '"quoted"',
+    "path/to/file",
+    "0.125",
+    "{'key':",
+    "[1,",
+    "2]}",
+]
 USAGE = {
     "prompt_tokens": 42,
     "completion_tokens": 100,

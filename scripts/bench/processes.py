@@ -11,7 +11,9 @@ from pathlib import Path
 
 PROC = Path("/proc")
 STOP_PATIENCE = 5.0  # seconds between SIGTERM and SIGKILL
-CPU_CLOCK = 2  # CPUCLOCK_SCHED of the kernel's posix-timers: all threads of a process, in nanoseconds
+CPU_CLOCK = (
+    2  # CPUCLOCK_SCHED of the kernel's posix-timers: all threads of a process, in nanoseconds
+)
 
 
 class DidNotStart(Exception):

@@ -2,6 +2,7 @@
 
 import http.client
 import importlib.metadata
+import json
 import os
 import shutil
 import socket
@@ -160,9 +161,12 @@ def _answers(port: int, path: str) -> bool:
         connection.close()
 
 
-def statistics(keywheel: Target) -> dict[str, int]:
-    """The totals that keywheel itself has counted."""
-    import json
+def extra_attempts(keywheel: Target) -> int:
+    """Upstream requests of keywheel beyond one for each of its clients' requests, as it counts them itself."""
     connection = http.client.HTTPConnection(HOST, keywheel.port, timeout=START_PATIENCE)
-    connection.request("GET", "/admin/stats")
-    return json.loads(connection.getresponse().read())["totals"]
+    try:
+        connection.request("GET", "/admin/stats")
+        totals = json.loads(connection.getresponse().read())["totals"]
+    finally:
+        connection.close()
+    return totals["attempts"] - totals["requests"]

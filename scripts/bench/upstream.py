@@ -30,9 +30,7 @@ def head(status: str, *fields: str) -> bytes:
 
 def whole(body: bytes, status: str = "200 OK") -> bytes:
     """A complete answer with a JSON body."""
-    return (
-        head(status, "content-type: application/json", f"content-length: {len(body)}") + body
-    )
+    return head(status, "content-type: application/json", f"content-length: {len(body)}") + body
 
 
 def framed(data: bytes) -> bytes:
@@ -103,7 +101,9 @@ class Visitor(asyncio.Protocol):
 
     def _pace(self, spacing: float) -> "Pace":
         if not spacing:
-            return self._loop.call_soon  # one event a write all the same: a turn of the loop lies between
+            return (
+                self._loop.call_soon
+            )  # one event a write all the same: a turn of the loop lies between
         return lambda step, *args: self._loop.call_later(spacing, step, *args)
 
     def _step(self, events: int, pace: "Pace") -> None:
@@ -121,9 +121,7 @@ async def serve(port: int, models: int) -> None:
     """Answer until the process is ended."""
     answers = Answers(models)
     loop = asyncio.get_running_loop()
-    server = await loop.create_server(
-        lambda: Visitor(answers), "127.0.0.1", port, backlog=BACKLOG
-    )
+    server = await loop.create_server(lambda: Visitor(answers), "127.0.0.1", port, backlog=BACKLOG)
     await server.serve_forever()
 
 

@@ -4,6 +4,7 @@ import json
 from typing import Any
 
 import pytest
+from tests.wire.replying import NOON, envelope
 
 from keywheel.core.types import DAY
 from keywheel.wire.envelope import Envelope, read
@@ -17,7 +18,6 @@ from keywheel.wire.moments import (
     refused_moments,
     said_until,
 )
-from tests.wire.replying import NOON, envelope
 
 NOTHING = Envelope()
 DATE = "Mon, 05 Oct 2026 12:00:00 GMT"

@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from keywheel.engine import AUTO, Engine
+from keywheel.gateway.figures import credits_body, key_body
 from keywheel.gateway.guard import Access, Guard
 from keywheel.gateway.inference import PLAIN, Inference, Receive, problem_body
 from keywheel.gateway.outlet import Outlet, SendMessage, raw
@@ -24,7 +25,6 @@ Scope = Mapping[str, Any]
 Endpoint = Callable[[Request], Awaitable[Response]]
 
 PREFIXES = ("/v1", "/api/v1")  # OpenAI's habit and OpenRouter's
-SERVED = ("chat",)  # dialects
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +46,8 @@ class Gateway:
         self._guard = Guard(engine.config.gateway)
         self.draining = False
         self._hot = {
-            prefix + DIALECTS[name].path: Inference(engine, upstream, name)
-            for name in SERVED
+            prefix + dialect.path: Inference(engine, upstream, name)
+            for name, dialect in DIALECTS.items()
             for prefix in PREFIXES
         }
         self._lines = {(line.method, line.path): line for line in self._table()}
@@ -90,6 +90,8 @@ class Gateway:
         ]
         for prefix in PREFIXES:
             lines += [
+                Line("GET", f"{prefix}/key", self._key, Access.CLIENT),
+                Line("GET", f"{prefix}/credits", self._credits, Access.CLIENT),
                 Line("GET", f"{prefix}/models", self._models, Access.CLIENT),
                 Line("GET", f"{prefix}/models/{{id:path}}", self._model, Access.CLIENT),
             ]
@@ -116,6 +118,12 @@ class Gateway:
 
     async def _stats(self, _request: Request) -> Response:
         return _json(self._engine.report())
+
+    async def _key(self, _request: Request) -> Response:
+        return _json(key_body(self._engine.report()))
+
+    async def _credits(self, _request: Request) -> Response:
+        return _json(credits_body(self._engine.report()))
 
     async def _models(self, _request: Request) -> Response:
         return Response(models_body(self._entries()), media_type="application/json")

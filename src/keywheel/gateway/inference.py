@@ -63,6 +63,11 @@ class ClientGone(Exception):
     """The client left before its body was read."""
 
 
+SHUTTING_DOWN = Problem(
+    503, "shutting_down", "The gateway is shutting down; the answer is not complete."
+)
+
+
 class Inference:
     """Serves one dialect."""
 
@@ -105,8 +110,13 @@ class Inference:
         exchange = Exchange(
             self._engine, self.upstream, visit.request, _passed_on(all_headers), flow
         )
-        async with _ended_by_client(receive):
-            await self._answer(visit, exchange)
+        async with _Watch(receive) as watch:
+            try:
+                await self._answer(visit, exchange)
+            except asyncio.CancelledError:
+                if not watch.gone:  # the gateway is ending and this request's time is over
+                    await self._cut_short(visit)
+                raise
 
     async def _read_body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
         if headers.get(b"content-encoding", b"identity") != b"identity":
@@ -184,6 +194,11 @@ class Inference:
             problem.status, (*PLAIN, *raw(headers | problem.headers())), body
         )
 
+    async def _cut_short(self, visit: Visit) -> None:
+        """An honest end, where there is still room for one."""
+        if not visit.outlet.started or (visit.request and visit.request.stream):
+            await self._refuse(visit, SHUTTING_DOWN)
+
     def _headers(self, visit: Visit, served: Served) -> dict[str, str]:
         lease = served.lease
         return {
@@ -260,29 +275,32 @@ class _KeepAlive:
             await asyncio.sleep(self._seconds)
 
 
-@contextlib.asynccontextmanager
-async def _ended_by_client(receive: Receive):
-    """Cancel what happens inside as soon as the client leaves; that is then no error."""
-    task = asyncio.current_task()
-    assert task is not None  # noqa: S101 - ASGI applications run in a task
-    gone = False
+class _Watch:
+    """Cancels what happens inside as soon as the client leaves; that is then no error."""
 
-    async def watch() -> None:
-        nonlocal gone
-        while (await receive())["type"] != "http.disconnect":
+    def __init__(self, receive: Receive) -> None:
+        self.gone = False
+        self._receive = receive
+
+    async def __aenter__(self) -> "_Watch":
+        task = asyncio.current_task()
+        assert task is not None  # noqa: S101 - ASGI applications run in a task
+        self._task = task
+        self._watcher = asyncio.get_running_loop().create_task(self._wait())
+        return self
+
+    async def __aexit__(self, kind: object, error: BaseException | None, _trace: object) -> bool:
+        self._watcher.cancel()
+        if not self.gone or not isinstance(error, asyncio.CancelledError):
+            return False
+        self._task.uncancel()
+        return True
+
+    async def _wait(self) -> None:
+        while (await self._receive())["type"] != "http.disconnect":
             pass
-        gone = True
-        task.cancel()
-
-    watcher = asyncio.get_running_loop().create_task(watch())
-    try:
-        yield
-    except asyncio.CancelledError:
-        if not gone:
-            raise
-        task.uncancel()
-    finally:
-        watcher.cancel()
+        self.gone = True
+        self._task.cancel()
 
 
 def problem_body(dialect: str, problem: Problem) -> bytes:
