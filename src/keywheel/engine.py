@@ -14,11 +14,9 @@ from typing import Any
 
 from keywheel.catalog import Catalog
 from keywheel.config import Config
-from keywheel.core import selection
 from keywheel.core.attempts import Done, Report, Result, Step, Take, attempts
 from keywheel.core.pool import Pool
 from keywheel.core.report import stats_report
-from keywheel.core.selection import Tried
 from keywheel.core.stats import Stats
 from keywheel.core.types import (
     Account,
@@ -218,11 +216,14 @@ class Engine:
             self.pool.set_models([entry.model for entry in ordered], now)
 
     def take_group(self, label: str, account: str | None) -> None:
-        """Which account a key belongs to, as a hash of the account's identity."""
-        if account is None or self._groups.get(label) == account:
-            return
-        self._groups[label] = account
-        self._arrange()
+        """Which account a key belongs to, as a hash of the account's identity. Configuration wins."""
+        with self._lock:
+            if account is None or self._groups.get(label) == account:
+                return
+            self._groups[label] = account
+            for member, group in self._groups.items():
+                if group == account:  # an earlier key gives the account its name
+                    self.pool.assign(member, self._account(self._name(member)))
 
     def note(self, change: Callable[[Pool, float], Iterable[Event] | None]) -> bool:
         """Apply a change to the pool under the lock; False when it found nothing to change."""
@@ -237,21 +238,25 @@ class Engine:
         return self.note(lambda pool, now: pool.operate(action, scope, now))
 
     def _arrange(self) -> None:
-        """Put keys into accounts: by configuration first, then by what `GET /key` said, else each on its own."""
-        configured = {
-            label: name for name, entry in self.config.accounts.items() for label in entry.keys
-        }
-        names: dict[str, str] = {}
-        keys: list[Key] = []
-        accounts: dict[str, Account] = {}
-        for number, label in enumerate(self.secrets, 1):
-            group = self._groups.get(label, f"key {label}")
-            # named after its first key's place, so that learning about one group renames no other
-            name = configured.get(label) or names.setdefault(group, f"account{number}")
-            keys.append(Key(label, name))
-            accounts.setdefault(name, self._account(name))
-        with self._lock:
-            self.pool.set_keys(accounts.values(), keys)
+        """Put keys into accounts: as configured, else each on its own until `GET /key` says more."""
+        keys = [Key(label, self._name(label)) for label in self.secrets]
+        accounts = {key.account: self._account(key.account) for key in keys}
+        self.pool.set_keys(accounts.values(), keys)
+
+    def _name(self, label: str) -> str:
+        """An account's name: the configured one, or `account` and the place of its first key.
+
+        So learning about one group renames no other.
+        """
+        for name, entry in self.config.accounts.items():
+            if label in entry.keys:
+                return name
+        group = self._groups.get(label)
+        labels = list(self.secrets)
+        first = next(
+            (other for other in labels if group and self._groups.get(other) == group), label
+        )
+        return f"account{labels.index(first) + 1}"
 
     def _account(self, name: str) -> Account:
         entry = self.config.accounts.get(name)
@@ -269,8 +274,7 @@ class Engine:
     def usable(self) -> bool:
         """Whether at least one lane could take a small request now."""
         with self._lock:
-            roster, now = self.pool.roster, self.clock()
-            return selection.choose(roster, self.config.policy, Ask(), Tried(), now) is not None
+            return self.pool.usable(self.clock())
 
     def models(self) -> list[Entry]:
         """The models that can be used now, best first, by the comparator that serves requests."""

@@ -4,9 +4,7 @@ import json
 import os
 import random
 import time
-from typing import Any
 
-import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from tests.wire.replying import NOON, RECORDED, envelope
@@ -33,7 +31,7 @@ LEAVES = st.none() | st.booleans() | st.integers() | st.floats() | WORDS | st.te
 VALUES = st.recursive(
     LEAVES,
     lambda inner: st.lists(inner, max_size=2) | st.dictionaries(WORDS, inner, max_size=3),
-    max_leaves=12,
+    max_leaves=6,
 )
 BODIES = st.binary(max_size=40) | VALUES.map(
     lambda value: json.dumps(value).encode(errors="surrogatepass")
@@ -83,12 +81,12 @@ def mutate(body: bytes, chance: random.Random) -> bytes:
     )
 
 
-@pytest.mark.parametrize("path", sorted(RECORDED.glob("*.json")), ids=lambda path: path.stem)
-def test_spoilt_recordings_still_have_a_verdict(path: Any) -> None:
-    case = json.loads(path.read_text())
-    body, chance = json.dumps(case["body"]).encode(), random.Random(path.stem)
-    for _ in range(5):
-        judged(Reply(Phase(case["phase"]), case["status"], {}, mutate(body, chance)))
+def test_spoilt_recordings_still_have_a_verdict() -> None:
+    for path in sorted(RECORDED.glob("*.json")):
+        case = json.loads(path.read_text())
+        body, chance = json.dumps(case["body"]).encode(), random.Random(path.stem)
+        for _ in range(5):
+            judged(Reply(Phase(case["phase"]), case["status"], {}, mutate(body, chance)))
 
 
 HOSTILE = (

@@ -23,6 +23,8 @@ LEFT = {"X-RateLimit-Limit": "20", "X-RateLimit-Remaining": "3"}
         ("platform-minute", 429, "Rate limit exceeded: FREE-MODELS-PER-MIN", None),
         ("platform-day", 429, "Rate limit exceeded: free-models-per-day-stealth. ", None),
         ("platform-day", 429, "", {"limit_source": "openrouter_free_tier_daily"}),
+        ("platform-minute", 429, "", {"limit_source": "openrouter_free_tier_per_minute"}),
+        ("upstream-pool", 429, "", {"limit_source": "upstream_provider_shared_pool"}),
         ("platform-minute", 429, "", {"headers": SPENT}),
         ("platform-day", 429, "", {"headers": DAY_SPENT}),
         ("unclear-429", 429, "", {"headers": LEFT}),
@@ -44,7 +46,7 @@ LEFT = {"X-RateLimit-Limit": "20", "X-RateLimit-Remaining": "3"}
         ("upstream-pool", 400, "x", {"error_type": "rate_limit_exceeded", "provider_name": "P"}),
         # money
         ("no-credits", 402, "Payment Required", {"error_type": "payment_required"}),
-        ("no-credits", 402, "Insufficient credits.", {"limit_source": "openrouter_credits"}),
+        ("no-credits", 403, "Insufficient credits.", {"limit_source": "openrouter_credits"}),
         ("cannot-afford-this", 402, "This request requires at least $1.00 in balance for image output",
             {"limit_source": "openrouter_key_limit"}),
         ("cannot-afford-this", 402, "You can only afford 12", {"limit_source": "openrouter_key_limit"}),
@@ -102,7 +104,7 @@ LEFT = {"X-RateLimit-Limit": "20", "X-RateLimit-Remaining": "3"}
         ("context-too-long", 422, "Prompt is too long", None),
         ("context-too-long", 413, "Your prompt of 9000 tokens does not fit", None),
         ("payload-too-large", 413, "x", {"error_type": "payload_too_large"}),
-        ("bad-request", 400, "x", {"error_type": "a_type_of_next_year"}),
+        ("bad-request", 400, "x", {"error_type": "a_type_of_next_year", "provider_name": "P"}),
         ("bad-request", 412, "x", {"error_type": "precondition_failed"}),
         ("bad-request", 404, "x", {"error_type": "image_not_found"}),
         ("bad-request", 422, "x", {"error_type": "unprocessable", "provider_code": "bad"}),
@@ -111,7 +113,7 @@ LEFT = {"X-RateLimit-Limit": "20", "X-RateLimit-Remaining": "3"}
         # the provider, the edge
         ("timeout", 504, "Gateway Timeout", None),
         ("timeout", 500, "x", {"error_type": "timeout"}),
-        ("server-error", 500, "x", {"error_type": "unmapped"}),
+        ("server-error", 502, "x", {"error_type": "unmapped"}),
         ("server-error", 501, "x", None),
         ("server-error", 599, "x", None),
         ("provider-down", 500, "x", {"error_type": "provider_overloaded"}),
@@ -137,7 +139,7 @@ def test_other_wordings(
         ("provider-down", 404, "model_unavailable_upstream", {"retryable": True}),
         ("model-gone", 404, "no_endpoints", {"retryable": "yes"}),
         ("upstream-pool", 429, "capacity_exhausted", {"retry_after": 9}),
-        ("provider-down", 503, "temporarily_unavailable", {}),
+        ("provider-down", 500, "temporarily_unavailable", {}),
         ("region", 403, "region_restricted", {}),
         ("account-settings", 404, "privacy_restricted", {}),
         ("account-settings", 404, "constraint_filtered", {}),
@@ -168,6 +170,8 @@ def test_a_filtered_constraint_of_a_restricted_ask_is_the_asks() -> None:
     [
         ("tools", 'No endpoints found that support tool use. Try disabling "read".'),
         ("image", "No endpoints found that support image input"),
+        ("audio", "No endpoints found that support input audio"),
+        ("video", "No endpoints found that support video input"),
         ("file", "No endpoints found that support file input"),
         ("json_schema", "No endpoints found that support response_format"),
         ("parameters", "No endpoints found that can handle the requested parameters."),
@@ -175,8 +179,24 @@ def test_a_filtered_constraint_of_a_restricted_ask_is_the_asks() -> None:
         ("providers", "No allowed providers are available for the selected model."),
     ],
 )
-def test_what_a_model_lacks_is_read_from_older_texts(lack: str, message: str) -> None:
+def test_what_a_model_lacks_is_read_from_the_text(lack: str, message: str) -> None:
     verdict = refusal(404, message)
+    assert (verdict.row.name, verdict.lacks) == ("capability", lack)
+
+
+@pytest.mark.parametrize(
+    ("lack", "step"),
+    [
+        ("tools", "Filter by Tool Compatibility"),
+        ("image", "Filter by Image Support"),
+        ("parameters", "Filter by Parameters"),
+        ("price", "Filter by Max Price"),
+        ("providers", "Filter by Allowed Providers"),
+        (None, "Filter by Novelty"),
+    ],
+)
+def test_what_a_model_lacks_is_read_from_the_step(lack: str | None, step: str) -> None:
+    verdict = refusal(404, "No endpoints found", {"failed_routing_step": step})
     assert (verdict.row.name, verdict.lacks) == ("capability", lack)
 
 

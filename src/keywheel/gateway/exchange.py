@@ -245,7 +245,7 @@ class Exchange:
         """Copy until the upstream ends; what was wrong with the end, None for a clean one."""
         scanner, response, clock = stream.scanner, stream.response, self._engine.clock
         gap, silence = self._limits.gap, self._limits.silence
-        size, events = len(stream.held), scanner.events
+        size, contents = len(stream.held), scanner.content_events
         due = clock() + gap
         while not (scanner.error or scanner.done or scanner.finish_error or scanner.overflow):
             now = clock()
@@ -259,8 +259,8 @@ class Exchange:
             piece = scanner.feed(data)
             if piece:
                 await write(piece)
-            if scanner.events != events:
-                events, due = scanner.events, clock() + gap
+            if scanner.content_events != contents:
+                contents, due = scanner.content_events, clock() + gap
             size += len(data)
             if size > MAX_STREAM:
                 return "too-large"
@@ -282,6 +282,8 @@ class Exchange:
             id=stream.scanner.id,
             created=stream.scanner.created,
             model=stream.scanner.model,
+            sequence=stream.scanner.events,
+            eol=stream.scanner.eol,
         )
 
 

@@ -14,11 +14,14 @@ from ipaddress import ip_address
 from keywheel.config import GatewaySettings
 from keywheel.errors import ConfigError
 from keywheel.problems import Problem
+from keywheel.secret import Secret
 
 Headers = Iterable[tuple[bytes, bytes]]
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 MIN_TOKEN = 32  # characters; shorter ones can be guessed
+MIN_DIFFERENT = 8  # different characters; 32 random hex digits with fewer are one in 10^8
 _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?)(?::[0-9]{1,5})?")
+_TOKEN = re.compile(r"[!-~]*")  # what a header can carry
 
 
 class Access(StrEnum):
@@ -33,9 +36,9 @@ class Access(StrEnum):
 class Credentials:
     """What a request brought along."""
 
-    host: str
-    origin: str | None
-    tokens: tuple[str, ...]
+    hosts: tuple[str, ...]
+    origins: tuple[str, ...]
+    tokens: tuple[Secret, ...]
 
 
 def is_loopback(host: str) -> bool:
@@ -53,10 +56,12 @@ class Guard:
 
     def __init__(self, settings: GatewaySettings) -> None:
         self._tokens = [_digest(token) for token in settings.tokens]
-        self._needed = bool(settings.tokens) or settings.require_token
+        self._needed = (
+            bool(settings.tokens) or settings.require_token or not is_loopback(settings.host)
+        )
         self._hosts = {*LOOPBACK_NAMES, *(name.lower() for name in settings.hosts)}
-        if not is_loopback(settings.host):
-            self._hosts.add(settings.host.lower())
+        if not _is_wildcard(settings.host):
+            self._hosts.add(_as_header(settings.host))
 
     def check(self, headers: Headers, access: Access) -> Problem | None:
         """What stands against a request, None when it may pass."""
@@ -68,14 +73,16 @@ class Guard:
         return None if self._knows(brought.tokens) else _UNAUTHORIZED
 
     def _check_browser(self, brought: Credentials) -> Problem | None:
-        match = _HOST.fullmatch(brought.host)
+        """Foreign names lead here by DNS rebinding, foreign origins by a page in the user's browser."""
+        host = brought.hosts[0] if len(brought.hosts) == 1 else ""
+        match = _HOST.fullmatch(host)
         if not match or match["name"] not in self._hosts:
             return _WRONG_HOST
-        if brought.origin is not None and brought.origin.partition("://")[2] != brought.host:
+        if any(origin.partition("://")[2] != host for origin in brought.origins):
             return _CROSS_ORIGIN
         return None
 
-    def _knows(self, tokens: Sequence[str]) -> bool:
+    def _knows(self, tokens: Sequence[Secret]) -> bool:
         if len(tokens) != 1:
             return False
         digest = _digest(tokens[0])
@@ -85,45 +92,88 @@ class Guard:
 
 def check_settings(settings: GatewaySettings) -> None:
     """Refuse to start in a way that would be open to others. Raises `ConfigError`."""
-    weak = [token for token in settings.tokens if len(token) < MIN_TOKEN]
-    if weak:
+    faults = [fault for token in settings.tokens if (fault := _weakness(token.reveal()))]
+    if faults:
         raise ConfigError(
-            f"gateway.tokens: {len(weak)} of {len(settings.tokens)} are shorter than {MIN_TOKEN} characters; "
+            f"gateway.tokens: {len(faults)} of {len(settings.tokens)} cannot be used: {faults[0]}; "
             "make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
         )
     if settings.require_token and not settings.tokens:
         raise ConfigError("gateway.require_token: no token is configured; set KEYWHEEL_TOKENS")
     if not is_loopback(settings.host) and not settings.tokens:
         raise ConfigError(
-            f"gateway.host: {settings.host} can be reached by others, so clients need a token; set KEYWHEEL_TOKENS, "
-            "or listen on 127.0.0.1"
+            f"gateway.host: {settings.host!r} can be reached by others, so clients need a token; "
+            "set KEYWHEEL_TOKENS, or listen on 127.0.0.1"
         )
+    for name in settings.hosts:
+        match = _HOST.fullmatch(name.lower())
+        if not match or match["name"] != name.lower():
+            raise ConfigError(f"gateway.hosts: {name!r} is no host name (without a port)")
 
 
-def _digest(token: str) -> bytes:
-    return hashlib.sha256(token.encode()).digest()
+def advice(settings: GatewaySettings) -> str | None:
+    """What to do so that clients on other machines are let in, None when nothing is missing."""
+    if not _is_wildcard(settings.host) or settings.hosts:
+        return None
+    return (
+        f"listening on {settings.host}: requests that name this machine other than localhost are refused; "
+        "list the names in gateway.hosts"
+    )
+
+
+def _weakness(token: str) -> str | None:
+    """Why a token is refused; never the token itself."""
+    if not _TOKEN.fullmatch(token):
+        return "a token has visible ASCII characters only"
+    if len(token) < MIN_TOKEN:
+        return f"a token has at least {MIN_TOKEN} characters"
+    if len(set(token)) < MIN_DIFFERENT:
+        return f"a token has at least {MIN_DIFFERENT} different characters"
+    if token.startswith("sk-or-"):
+        return "this looks like an upstream key, which clients must not have"
+    return None
+
+
+def _is_wildcard(host: str) -> bool:
+    try:
+        return ip_address(host.strip("[]")).is_unspecified
+    except ValueError:
+        return not host
+
+
+def _as_header(host: str) -> str:
+    """An address or name as the Host header spells it."""
+    try:
+        address = ip_address(host.strip("[]"))
+    except ValueError:
+        return host.lower()
+    return f"[{address}]" if address.version == 6 else str(address)
+
+
+def _digest(token: Secret) -> bytes:
+    return hashlib.sha256(token.reveal().encode()).digest()
 
 
 def _credentials(headers: Headers) -> Credentials:
-    host, origin, tokens = "", None, list[str]()
+    hosts, origins, tokens = list[str](), list[str](), list[Secret]()
     for name, value in headers:
         match name:
             case b"host":
-                host = value.decode("latin-1").lower()
+                hosts.append(value.decode("latin-1").lower())
             case b"origin":
-                origin = value.decode("latin-1").lower()
+                origins.append(value.decode("latin-1").lower())
             case b"authorization":
                 tokens.append(_bearer(value))
             case b"x-api-key":
-                tokens.append(value.decode("latin-1"))
+                tokens.append(Secret(value.decode("latin-1")))
             case _:
                 pass
-    return Credentials(host, origin, tuple(tokens))
+    return Credentials(tuple(hosts), tuple(origins), tuple(tokens))
 
 
-def _bearer(value: bytes) -> str:
+def _bearer(value: bytes) -> Secret:
     scheme, _, token = value.decode("latin-1").partition(" ")
-    return token.strip() if scheme.lower() == "bearer" else ""
+    return Secret(token.strip() if scheme.lower() == "bearer" else "")
 
 
 _WRONG_HOST = Problem(
