@@ -8,19 +8,17 @@ import signal
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from . import measure, table
 from .figures import Section
 from .load import BadReply
 from .material import MODELS
 from .measure import QUICK, Plan
-from .processes import DidNotStart, pinned, share_out
+from .processes import Cores, DidNotStart, pinned, share_out
 from .stand import NO_NGINX, Stand, extra_attempts, find_nginx, standing, versions
 
 Measure = Callable[[Stand, Plan], Section]
@@ -36,7 +34,7 @@ STREAMS_PER_MODEL = 4  # keywheel begins with 8 requests at once to a model and 
 NUMBERS: dict[str, tuple[type[int] | type[float], float, float, str]] = {
     "rounds": (int, 1, 50, "of every measurement"),
     "concurrency": (int, 1, 32, "connections of the closed loop"),
-    "rate": (float, 1, 1000, "requests a second of the open loop"),
+    "rate": (float, 50, 1000, "requests a second of the open loop"),
     "spacing": (float, 0.001, 0.1, "seconds between two events of a paced stream"),
     "streams": (int, 1, 1000, "open at once, for memory"),
 }
@@ -45,19 +43,20 @@ NUMBERS: dict[str, tuple[type[int] | type[float], float, float, str]] = {
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run the benchmark; 0, or 1 when something failed, or 130 when interrupted."""
     options = _options(arguments)
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(128 + signal.SIGTERM))
+    signal.signal(signal.SIGTERM, _end)
     _raise_open_files()
     if not find_nginx():
         _say(NO_NGINX)
     began = time.monotonic()
+    cores = share_out(os.sched_getaffinity(0))
     try:
-        sections = _measured(options.section or (*SHARED, *FRESH), _plan(options))
+        sections = _measured(options.section or (*SHARED, *FRESH), _plan(options), cores)
     except (BadReply, DidNotStart, TimeoutError) as error:
         _say(str(error) or "a proxy did not answer in time")
         return FAILED
     except KeyboardInterrupt:
         return INTERRUPTED
-    environment = _environment(time.monotonic() - began)
+    environment = _environment(time.monotonic() - began, cores)
     if options.json:
         print(json.dumps(table.record(environment, sections), indent=2, ensure_ascii=False))
     else:
@@ -101,22 +100,23 @@ def _plan(options: argparse.Namespace) -> Plan:
     return replace(base, **{name: value for name, value in given.items() if value is not None})
 
 
-def _measured(names: Iterable[str], plan: Plan) -> list[Section]:
-    """The sections in the order of the tables above, whatever order they were asked for in."""
+def _measured(names: Iterable[str], plan: Plan, cores: Cores) -> list[Section]:
+    """The sections, in the order of the tables above."""
     wanted = set(names)
-    _, rest = share_out(os.sched_getaffinity(0))
-    with pinned(rest):
-        shared = _on_stand(MODELS, [SHARED[n] for n in SHARED if n in wanted], plan)
-        fresh = _on_stand(
-            plan.streams // STREAMS_PER_MODEL, [FRESH[n] for n in FRESH if n in wanted], plan
-        )
-    return shared + fresh
+    shared = [take for name, take in SHARED.items() if name in wanted]
+    fresh = [take for name, take in FRESH.items() if name in wanted]
+    many = max(MODELS, plan.streams // STREAMS_PER_MODEL)
+    with pinned(cores.rest):
+        return _on_stand(MODELS, shared, plan, cores) + _on_stand(many, fresh, plan, cores)
 
 
-def _on_stand(models: int, wanted: Sequence[Measure], plan: Plan) -> list[Section]:
+def _on_stand(models: int, wanted: Sequence[Measure], plan: Plan, cores: Cores) -> list[Section]:
     if not wanted:
         return []
-    with _folder() as folder, standing(folder, models) as stand:
+    with (
+        tempfile.TemporaryDirectory(prefix="keywheel-bench-") as folder,
+        standing(Path(folder), models, cores) as stand,
+    ):
         sections = [take(stand, plan) for take in wanted]
         extra = extra_attempts(stand.proxies[0])
     if extra:
@@ -124,24 +124,13 @@ def _on_stand(models: int, wanted: Sequence[Measure], plan: Plan) -> list[Sectio
     return sections
 
 
-@contextmanager
-def _folder() -> Iterator[Path]:
-    with tempfile.TemporaryDirectory(prefix="keywheel-bench-") as name:
-        yield Path(name)
-
-
-def _environment(seconds: float) -> dict[str, Any]:
-    proxy, rest = share_out(os.sched_getaffinity(0))
+def _environment(seconds: float, cores: Cores) -> dict[str, str]:
     return {
         "date": datetime.now(UTC).strftime("%Y-%m-%d %H:%M UTC"),
         "took": f"{seconds:.0f} s",
         **versions(),
-        "cores": f"{os.cpu_count()} (proxy on {_names(proxy)}, load and upstream on {_names(rest)})",
+        "cores": f"{os.cpu_count()} ({cores})",
     }
-
-
-def _names(cores: set[int]) -> str:
-    return "+".join(map(str, sorted(cores)))
 
 
 def _raise_open_files() -> None:
@@ -149,6 +138,11 @@ def _raise_open_files() -> None:
     wanted = OPEN_FILES if hard == resource.RLIM_INFINITY else min(OPEN_FILES, hard)
     if soft < wanted:
         resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))
+
+
+def _end(_number: int, _frame: object) -> None:
+    """SIGTERM ends like Ctrl-C, which the event loop knows how to take: all that was started is ended first."""
+    signal.raise_signal(signal.SIGINT)
 
 
 def _say(message: str) -> None:

@@ -5,10 +5,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import median
 
+Rounds = Sequence[Sequence[float]]  # samples, round by round
+
 
 @dataclass(frozen=True, slots=True)
 class Figure:
-    """A measured value, and the same of every round, which shows how far to trust it."""
+    """A measured value: the median of the rounds, if there were any. Their spread shows how far to trust it."""
 
     value: float
     rounds: tuple[float, ...] = ()
@@ -68,24 +70,15 @@ def ratios(upper: Figure, lower: Figure) -> Figure:
     return Figure(_ratio(upper.value, lower.value), tuple(_ratio(a, b) for a, b in pairs))
 
 
-def added(
-    through: Sequence[Sequence[float]], direct: Sequence[Sequence[float]], share: float
-) -> Figure:
-    """How much higher a percentile is through a proxy than without: of all samples, and round by round."""
-    pairs = zip(through, direct, strict=True)
-    return Figure(
-        percentile(_flat(through), share) - percentile(_flat(direct), share),
-        tuple(percentile(a, share) - percentile(b, share) for a, b in pairs),
-    )
+def level(rounds: Rounds, share: float) -> Figure:
+    """A percentile of the samples, by round."""
+    return middle([percentile(samples, share) for samples in rounds])
 
 
-def level(rounds: Sequence[Sequence[float]], share: float) -> Figure:
-    """A percentile of all samples, and round by round."""
-    return Figure(percentile(_flat(rounds), share), tuple(percentile(r, share) for r in rounds))
-
-
-def _flat(rounds: Sequence[Sequence[float]]) -> list[float]:
-    return [value for values in rounds for value in values]
+def added(through: Rounds, direct: Rounds, share: float) -> Figure:
+    """How much higher a percentile is through a proxy than without one, by round."""
+    pairs = zip(level(through, share).rounds, level(direct, share).rounds, strict=True)
+    return middle([upper - lower for upper, lower in pairs])
 
 
 def _ratio(upper: float, lower: float) -> float:

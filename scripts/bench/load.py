@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import deque
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from itertools import cycle
@@ -116,7 +116,7 @@ async def connect(port: int) -> Connection:
 
 
 @asynccontextmanager
-async def connected(port: int, count: int) -> AsyncIterator[deque[Connection]]:
+async def connected(port: int, count: int) -> AsyncGenerator[deque[Connection]]:
     """Open connections, closed at the end together with those that were added."""
     connections: deque[Connection] = deque()
     try:

@@ -12,41 +12,16 @@ from dataclasses import dataclass
 
 MODELS = 5
 ANSWER_BYTES = 1024
-EVENT_BYTES = 300
 BOUNDLESS = 1_000_000_000  # requests a day: the quota must never bind
 CREATED = 1_791_084_135
 GENERATION = "gen-1791084135-benchBENCHbenchBENCHbe"
 DONE = b"data: [DONE]\n\n"
 WISH = re.compile(rb'"user": ?"bench (\d+) ([\d.]+)"')
-WORDS = [
-    "the",
-    "model",
-    "answers",
-    "when",
-    "a",
-    "request",
-    "comes",
-    "with",
-    "words",
-    "that",
-    "nobody",
-    "reads",
-    "and",
-    "then",
-    "another",
-    "one",
-    "follows",
-    "def",
-    "return",
-    "value",
-    "index",
-    '"quoted"',
-    "path/to/file",
-    "0.125",
-    "{'key':",
-    "[1,",
-    "2]}",
-]
+PROSE = (
+    "the model answers when a request comes with words that nobody reads and then another one "
+    "follows: def return value index path/to/file 0.125 \"quoted\" {'key': [1, 2]}"
+)
+WORDS = PROSE.split()
 USAGE = {
     "prompt_tokens": 42,
     "completion_tokens": 100,
@@ -68,11 +43,8 @@ class Load:
     spacing: float = 0.0
     prompt_bytes: int = 200
 
-    def bodies(self, count: int) -> list[bytes]:
-        """Different conversations with the same wish: nothing that remembers one may gain from it."""
-        return [self._body(number) for number in range(count)]
-
-    def _body(self, number: int) -> bytes:
+    def body(self, number: int) -> bytes:
+        """A request; another number gives another conversation, so that nothing gains by remembering one."""
         chance = random.Random(number)
         body: dict[str, object] = {
             "model": "auto",
@@ -111,32 +83,32 @@ def wish(body: bytes) -> tuple[int, float]:
 
 def plain_answer() -> bytes:
     """A whole answer of 1 KiB."""
-    body = _head("chat.completion") | {
-        "system_fingerprint": None,
-        "service_tier": None,
-        "choices": [
-            {
-                "index": 0,
-                "logprobs": None,
-                "finish_reason": "stop",
-                "native_finish_reason": "stop",
-                "message": {"role": "assistant", "content": "", "refusal": None, "reasoning": None},
-            }
-        ],
-        "usage": USAGE,
+    return _plain("word " * ((ANSWER_BYTES - len(_plain(""))) // 5))
+
+
+def _plain(content: str) -> bytes:
+    message = {"role": "assistant", "content": content, "refusal": None, "reasoning": None}
+    choice = {
+        "index": 0,
+        "logprobs": None,
+        "finish_reason": "stop",
+        "native_finish_reason": "stop",
+        "message": message,
     }
-    return _filled(json.dumps(body, separators=(",", ":")), ANSWER_BYTES)
+    fields = {"system_fingerprint": None, "service_tier": None, "choices": [choice], "usage": USAGE}
+    return json.dumps(_head("chat.completion") | fields, separators=(",", ":")).encode()
 
 
-def content_event() -> bytes:
-    """One event of a stream, with a word in it."""
-    return b"data: " + _filled(_chunk(None), EVENT_BYTES - 8) + b"\n\n"
+def content_events(count: int) -> list[bytes]:
+    """Events of a stream, each with another word: about 300 bytes of which a few are text, as in life."""
+    chance = random.Random(0)
+    return [_event(_chunk(chance.choice(WORDS) + " ")) for _ in range(count)]
 
 
 def last_events() -> bytes:
     """How a stream ends: the finish, the usage beside a repeated finish, `[DONE]`."""
     return b"".join(
-        (_event(_chunk("stop")), _event(_chunk("stop", {"usage": USAGE})), DONE),
+        (_event(_chunk("", "stop")), _event(_chunk("", "stop", {"usage": USAGE})), DONE),
     )
 
 
@@ -190,15 +162,15 @@ def _head(kind: str) -> dict[str, object]:
         "id": GENERATION,
         "object": kind,
         "created": CREATED,
-        "model": "bench/model-20261004:free",
+        "model": "bench/model-with-a-name-of-the-usual-length-20261004:free",
         "provider": "Bench",
     }
 
 
-def _chunk(finish: str | None, more: dict[str, object] | None = None) -> str:
+def _chunk(content: str, finish: str | None = None, more: dict[str, object] | None = None) -> str:
     choice = {
         "index": 0,
-        "delta": {"content": "", "role": "assistant"},
+        "delta": {"content": content, "role": "assistant"},
         "finish_reason": finish,
         "native_finish_reason": finish,
     }
@@ -208,9 +180,3 @@ def _chunk(finish: str | None, more: dict[str, object] | None = None) -> str:
 
 def _event(chunk: str) -> bytes:
     return f"data: {chunk}\n\n".encode()
-
-
-def _filled(text: str, size: int) -> bytes:
-    """The JSON with its empty content filled up to a length."""
-    filling = "lorem " * size
-    return text.replace('"content":""', f'"content":"{filling[: size - len(text)]}"').encode()

@@ -4,20 +4,30 @@ import os
 import signal
 import subprocess
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 PROC = Path("/proc")
 STOP_PATIENCE = 5.0  # seconds between SIGTERM and SIGKILL
-CPU_CLOCK = (
-    2  # CPUCLOCK_SCHED of the kernel's posix-timers: all threads of a process, in nanoseconds
-)
+CPU_CLOCK = 2  # CPUCLOCK_SCHED of the kernel: time of all threads of a process, in nanoseconds
 
 
 class DidNotStart(Exception):
     """A program ended or stayed silent; the message has the end of its log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Cores:
+    """Where programs run: the proxies, and load generator and upstream."""
+
+    proxy: set[int]
+    rest: set[int]
+
+    def __str__(self) -> str:
+        proxy, rest = ("+".join(map(str, sorted(cores))) for cores in (self.proxy, self.rest))
+        return f"proxy on core {proxy}, load and upstream on {rest}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +68,7 @@ def running(
     folder: Path,
     environment: Mapping[str, str],
     cores: set[int],
-) -> Iterator[Program]:
+) -> Generator[Program]:
     """A program with its own log and process group, on these cores, for as long as the block lasts."""
     log = folder / f"{name}.log"
     with log.open("wb") as output, pinned(cores):
@@ -73,7 +83,7 @@ def running(
 
 
 @contextmanager
-def pinned(cores: set[int]) -> Iterator[None]:
+def pinned(cores: set[int]) -> Generator[None]:
     """This process, and what it starts meanwhile, on these cores."""
     before = os.sched_getaffinity(0)
     os.sched_setaffinity(0, cores)
@@ -83,12 +93,10 @@ def pinned(cores: set[int]) -> Iterator[None]:
         os.sched_setaffinity(0, before)
 
 
-def share_out(available: set[int]) -> tuple[set[int], set[int]]:
-    """Cores for the proxy and for everything else; the same ones when there is only one."""
-    if len(available) < 2:
-        return available, available
+def share_out(available: set[int]) -> Cores:
+    """One core for the proxy and the others for the rest; the same one for both if there is no other."""
     proxy = {max(available)}
-    return proxy, available - proxy
+    return Cores(proxy, available - proxy or proxy)
 
 
 def cpu_seconds(pid: int) -> float:
@@ -99,20 +107,9 @@ def cpu_seconds(pid: int) -> float:
     return time.clock_gettime((~pid << 3) | CPU_CLOCK)
 
 
-def stat_ticks(stat: str) -> int:
-    """utime + stime of a /proc/PID/stat, in clock ticks."""
-    fields = _after_name(stat)
-    return int(fields[11]) + int(fields[12])
-
-
-def stat_parent(stat: str) -> int:
-    """The parent's id in a /proc/PID/stat."""
-    return int(_after_name(stat)[1])
-
-
-def _after_name(stat: str) -> list[str]:
-    """The fields from the state on; the name before may hold anything, spaces and parentheses too."""
-    return stat.rpartition(")")[2].split()
+def parent(stat: str) -> int:
+    """The parent's id in a /proc/PID/stat. The name before it may hold anything, spaces and parentheses too."""
+    return int(stat.rpartition(")")[2].split()[1])
 
 
 def resident(status: str) -> int:
@@ -129,7 +126,7 @@ def parents() -> dict[int, int]:
     for entry in PROC.iterdir():
         if entry.name.isdecimal():
             try:
-                found[int(entry.name)] = stat_parent((entry / "stat").read_text())
+                found[int(entry.name)] = parent((entry / "stat").read_text())
             except OSError:  # it ended meanwhile
                 continue
     return found

@@ -9,19 +9,21 @@ import socket
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from string import Template
 
 from .load import HOST, request
 from .material import BOUNDLESS, Load
-from .processes import DidNotStart, Program, running, share_out
+from .processes import Cores, DidNotStart, Program, running
 
 SCRIPTS = Path(__file__).parent.parent
 START_PATIENCE = 15.0  # seconds
-CONVERSATIONS = 2_000_000  # bytes of different prompts that are kept ready for one load
+KEPT_BYTES = 2_000_000  # of prompts for one load: the large ones are made slowly
+MOST_CONVERSATIONS = 64
 NGINX_PLACES = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"))
 NO_NGINX = (
     "nginx is missing, so keywheel is measured without the limit beside it and there are no ratios; "
@@ -52,8 +54,13 @@ class Target:
 
     def requests(self, load: Load) -> list[bytes]:
         """Requests of a kind, each a conversation of its own."""
-        count = max(8, min(64, CONVERSATIONS // load.prompt_bytes))
-        return [request(self.path, body) for body in load.bodies(count)]
+        return [request(self.path, body) for body in _bodies(load)]
+
+
+@cache
+def _bodies(load: Load) -> tuple[bytes, ...]:
+    count = min(MOST_CONVERSATIONS, KEPT_BYTES // load.prompt_bytes)
+    return tuple(map(load.body, range(count)))
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,15 +77,14 @@ def find_nginx() -> str | None:
 
 
 @contextmanager
-def standing(folder: Path, models: int) -> Iterator[Stand]:
+def standing(folder: Path, models: int, cores: Cores) -> Generator[Stand]:
     """A stand whose upstream lists so many models; every process is ended with the block."""
-    proxy, rest = share_out(os.sched_getaffinity(0))
     nginx = find_nginx()
     with ExitStack() as stack:
-        direct = stack.enter_context(_upstream(folder, models, rest))
-        proxies = [stack.enter_context(_keywheel(folder, direct.port, proxy))]
+        direct = stack.enter_context(_upstream(folder, models, cores.rest))
+        proxies = [stack.enter_context(_keywheel(folder, direct.port, cores.proxy))]
         if nginx:
-            proxies.append(stack.enter_context(_nginx(folder, nginx, direct.port, proxy)))
+            proxies.append(stack.enter_context(_nginx(folder, nginx, direct.port, cores.proxy)))
         yield Stand(direct, tuple(proxies))
 
 
@@ -95,7 +101,7 @@ def versions() -> dict[str, str]:
 
 
 @contextmanager
-def _upstream(folder: Path, models: int, cores: set[int]) -> Iterator[Target]:
+def _upstream(folder: Path, models: int, cores: set[int]) -> Generator[Target]:
     port = _free_port()
     command = [sys.executable, "-m", "bench.upstream", "--port", str(port), "--models", str(models)]
     environment = {"PYTHONPATH": str(SCRIPTS)}
@@ -105,7 +111,7 @@ def _upstream(folder: Path, models: int, cores: set[int]) -> Iterator[Target]:
 
 
 @contextmanager
-def _keywheel(folder: Path, upstream: int, cores: set[int]) -> Iterator[Target]:
+def _keywheel(folder: Path, upstream: int, cores: set[int]) -> Generator[Target]:
     port = _free_port()
     config = folder / "bench.toml"
     config.write_text(SETTINGS)
@@ -122,7 +128,7 @@ def _keywheel(folder: Path, upstream: int, cores: set[int]) -> Iterator[Target]:
 
 
 @contextmanager
-def _nginx(folder: Path, nginx: str, upstream: int, cores: set[int]) -> Iterator[Target]:
+def _nginx(folder: Path, nginx: str, upstream: int, cores: set[int]) -> Generator[Target]:
     port = _free_port()
     template = Template(Path(__file__).with_name("nginx.conf").read_text())
     # workers that gave root up could not enter our folder

@@ -2,7 +2,7 @@
 
 import argparse
 import asyncio
-from collections.abc import Callable
+from itertools import cycle
 from typing import cast
 
 import httptools
@@ -51,7 +51,7 @@ class Answers:
         self.stream = head(
             "200 OK", "content-type: text/event-stream", "transfer-encoding: chunked"
         )
-        self.event = framed(material.content_event())
+        self.events = cycle([framed(event) for event in material.content_events(64)])
         self.last = framed(material.last_events()) + END
 
 
@@ -97,24 +97,18 @@ class Visitor(asyncio.Protocol):
             self._transport.write(self._answers.plain)
             return
         self._transport.write(self._answers.stream)
-        self._timer = self._loop.call_soon(self._step, events, self._pace(spacing))
+        self._timer = self._loop.call_soon(self._step, events, spacing)
 
-    def _pace(self, spacing: float) -> "Pace":
-        if not spacing:
-            return (
-                self._loop.call_soon
-            )  # one event a write all the same: a turn of the loop lies between
-        return lambda step, *args: self._loop.call_later(spacing, step, *args)
-
-    def _step(self, events: int, pace: "Pace") -> None:
+    def _step(self, events: int, spacing: float) -> None:
+        """One event a write, and a turn of the loop between two even without a pause."""
         if not events:
             self._transport.write(self._answers.last)
             return
-        self._transport.write(self._answers.event)
-        self._timer = pace(self._step, events - 1, pace)
-
-
-Pace = Callable[..., asyncio.Handle]
+        self._transport.write(next(self._answers.events))
+        if spacing:
+            self._timer = self._loop.call_later(spacing, self._step, events - 1, spacing)
+        else:
+            self._timer = self._loop.call_soon(self._step, events - 1, spacing)
 
 
 async def serve(port: int, models: int) -> None:

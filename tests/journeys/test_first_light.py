@@ -229,3 +229,12 @@ def test_a_spent_day_is_a_429_that_says_when() -> None:
 def test_a_foreign_host_or_origin_is_refused(calm: Rig) -> None:
     assert calm.chat(headers={"host": "evil.example"}).status_code == 403
     assert calm.chat(headers={"origin": "http://evil.example"}).status_code == 403
+
+
+def test_a_stream_that_arrives_in_one_piece_is_one_attempt() -> None:
+    """A hundred events in the first read: the content is among them, so nothing is too much."""
+    chatty = sim.Behaviour(answer_tokens=300, answer_spread=0.0)
+    with rig(sim.Scenario(behaviour=chatty, dated_slugs=0)) as running:
+        for _ in range(10):
+            assert stream(running)[-1] == "[DONE]"
+        assert len(running.attempts) == 10

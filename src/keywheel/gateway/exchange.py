@@ -160,7 +160,7 @@ class Exchange:
             held += scanner.feed(data)
             if failure := self._before_content(scanner, response, ended=not data):
                 return self._failed(began, failure)
-            if len(held) > MAX_HELD or scanner.events > MAX_HELD_EVENTS:
+            if not scanner.committed and _is_too_much(held, scanner):
                 return self._failed(began, judge_failure("malformed", detail="no content"))
         now = self._engine.clock()
         self.answer = Stream(
@@ -296,6 +296,11 @@ _END_KINDS = {
     "error": "malformed",
     REASONING_ONLY: REASONING_ONLY,
 }
+
+
+def _is_too_much(held: bytearray, scanner: Scanner) -> bool:
+    """More than is held back for a content that does not come."""
+    return len(held) > MAX_HELD or scanner.events > MAX_HELD_EVENTS
 
 
 def _answered(ttft: float, total: float, usage: Usage, row: str) -> Answered:

@@ -3,11 +3,15 @@
 Every record, whoever wrote it, passes one formatter; its last step replaces loaded secrets and what looks like one.
 """
 
+import json
 import logging
 import re
 import sys
-from collections.abc import Iterable
+from base64 import b64encode
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
 from typing import Any, TextIO, cast
+from urllib.parse import quote
 
 import msgspec
 import structlog
@@ -17,7 +21,15 @@ from keywheel.config import LogSettings
 from keywheel.core.types import Blocked, Event, Reopened
 from keywheel.secret import Secret
 
-_LOOKS_SECRET = re.compile(r"sk-or-v1-[A-Za-z0-9_-]{6,}|(?i:bearer )[A-Za-z0-9._~+/=-]{8,}")
+PUBLIC_HEAD = "sk-or-v1-"  # every key of the upstream begins so
+TELLING = 8  # so many characters of a secret give it away
+CHATTY = {
+    "httpx2": logging.WARNING,
+    "httpcore2": logging.WARNING,
+    "asyncio": logging.WARNING,
+    "uvicorn": logging.ERROR,
+}  # fmt: skip - its warnings are about what scanners send
+_REST = r"[\w.~+/%=…-]*"
 _log = structlog.get_logger("keywheel.health")
 
 
@@ -25,14 +37,47 @@ class Redactor:
     """The last look at a line before it is written."""
 
     def __init__(self, secrets: Iterable[Secret]) -> None:
-        values = sorted((re.escape(s.reveal()) for s in secrets), key=len, reverse=True)
-        self._known = re.compile("|".join(values)) if values else None
+        heads = {*_in_base64(PUBLIC_HEAD)}
+        for secret in secrets:
+            heads.update(_heads(secret.reveal()))
+        known = "|".join(map(re.escape, sorted(heads, key=len, reverse=True)))
+        alike = rf"{PUBLIC_HEAD}[\w.…-]+|AIza[\w-]{{30,}}|(?i:bearer )[\w.~+/=-]{{{TELLING},}}"
+        self._pattern = re.compile(f"(?:{known}){_REST}|{alike}")
+        self._signs = (*heads, PUBLIC_HEAD, "AIza")
 
     def __call__(self, _logger: Any, _method: str, line: str) -> str:
         """The line without secrets."""
-        if self._known:
-            line = self._known.sub("***", line)
-        return _LOOKS_SECRET.sub("***", line)
+        # looking for each sign first costs a twentieth of the pattern, and most lines have none
+        if any(map(line.__contains__, self._signs)) or "bearer " in line.lower():
+            return self._pattern.sub("***", line)
+        return line
+
+
+def _heads(value: str) -> Iterator[str]:
+    """How a secret may begin in a line, whole or cut: as it is, for JSON, for a URL, in base64."""
+    body = value.removeprefix(PUBLIC_HEAD)
+    head = (body if len(body) >= TELLING else value)[:TELLING]
+    yield from (head, json.dumps(head)[1:-1], quote(head, safe=""))
+    yield from _in_base64(head)
+
+
+def _in_base64(text: str) -> Iterator[str]:
+    """What base64 of anything that contains the text contains, wherever the text begins in it."""
+    for shift in range(3):
+        encoded = b64encode(bytes(shift) + text.encode()).decode()
+        yield encoded[-(-shift * 8 // 6) : (shift + len(text)) * 8 // 6]
+
+
+class _Handler(logging.StreamHandler[TextIO]):
+    """A log that cannot be written stops no request."""
+
+    def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the library's name
+        """Say that a record was lost, without its text; say nothing when nobody reads."""
+        error = sys.exception()
+        with suppress(OSError, ValueError):
+            if not isinstance(error, OSError):
+                kind = type(error).__name__
+                self.stream.write(f"a log record of {record.name} was lost: {kind}\n")
 
 
 def set_up(settings: LogSettings, secrets: Iterable[Secret], stream: TextIO | None = None) -> None:
@@ -43,38 +88,30 @@ def set_up(settings: LogSettings, secrets: Iterable[Secret], stream: TextIO | No
         structlog.stdlib.add_log_level,
         structlog.stdlib.add_logger_name,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
-        structlog.stdlib.ExtraAdder(),
         structlog.processors.format_exc_info,
-        _drop_empty,
+        _tidy,
     ]
-    renderer: Any = (
-        structlog.dev.ConsoleRenderer(colors=out.isatty())
-        if pretty
-        else structlog.processors.JSONRenderer(serializer=_dumps)
+    last = [
+        structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+        _console(out) if pretty else structlog.processors.JSONRenderer(serializer=_dumps),
+        Redactor(secrets),
+    ]
+    handler = _Handler(out)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=[structlog.stdlib.ExtraAdder(), *shared],
+            processors=cast("list[structlog.types.Processor]", last),
+        )
     )
-    formatter = structlog.stdlib.ProcessorFormatter(
-        foreign_pre_chain=shared,
-        processors=cast(
-            "list[structlog.types.Processor]",
-            [
-                structlog.stdlib.ProcessorFormatter.remove_processors_meta,
-                renderer,
-                Redactor(secrets),
-            ],
-        ),
-    )
-    handler = logging.StreamHandler(out)
-    handler.setFormatter(formatter)
     root = logging.getLogger()
     root.handlers[:] = [handler]
     root.setLevel(settings.level.upper())
-    for chatty in ("httpx2", "httpcore2", "asyncio", "uvicorn"):
-        logging.getLogger(chatty).setLevel(logging.WARNING)
+    for name, level in CHATTY.items():
+        logging.getLogger(name).setLevel(level)
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,
-            *shared[:3],
-            _drop_empty,
+            *shared,
             structlog.stdlib.ProcessorFormatter.wrap_for_formatter,
         ],
         logger_factory=structlog.stdlib.LoggerFactory(),
@@ -95,8 +132,33 @@ def tell(event: Event) -> None:
         _log.warning("reopened", scope=event.scope.kind, name=event.scope.name, why=event.why)
 
 
-def _drop_empty(_logger: Any, _method: str, record: EventDict) -> EventDict:
-    return {name: value for name, value in record.items() if value is not None}
+def _console(out: TextIO) -> structlog.dev.ConsoleRenderer:
+    # the default formatter of exceptions prints local variables, and those hold keys
+    plain = structlog.dev.plain_traceback
+    return structlog.dev.ConsoleRenderer(colors=out.isatty(), exception_formatter=plain)
+
+
+def _tidy(_logger: Any, _method: str, record: EventDict) -> EventDict:
+    """No empty fields, and no text that moves the cursor or forges a line."""
+    return {
+        name: _visible(value, name) if isinstance(value, str) else value
+        for name, value in record.items()
+        if value is not None
+    }
+
+
+def _visible(text: str, name: str) -> str:
+    if text.isprintable():
+        return text
+    if name == "exception":
+        return "\n".join(map(_escaped, text.splitlines()))
+    return _escaped(text.rstrip("\n"))
+
+
+def _escaped(text: str) -> str:
+    return "".join(
+        char if char.isprintable() else char.encode("unicode_escape").decode() for char in text
+    )
 
 
 def _dumps(record: dict[str, Any], **_: Any) -> str:

@@ -1,22 +1,29 @@
 """Runs the gateway, and the simulator, under uvicorn."""
 
+import asyncio
+import errno
+import signal
 import socket
 import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from typing import Any
+from math import ceil
+from typing import Any, NoReturn
 
 import uvicorn
 
 from keywheel.config import Config, GatewaySettings
 from keywheel.engine import Engine
-from keywheel.errors import Error
+from keywheel.errors import ConfigError, Error
 from keywheel.gateway.app import Gateway
+from keywheel.gateway.intake import Intake, expire
 from keywheel.gateway.upstream import Upstream
 
 START_PATIENCE = 10.0  # seconds for a server in a thread to come up
 BACKLOG = 2048
+IDLE = 75  # seconds that a connection may stay open between two requests (requirement C18)
+SWEEP = 10  # of uvicorn's ticks, i.e. once a second
 
 
 class CannotListen(Error):
@@ -25,13 +32,20 @@ class CannotListen(Error):
 
 def listen(host: str, port: int) -> socket.socket:
     """A listening socket. Raises `CannotListen` with the remedy."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # by number, so that no name service decides who can reach us
+    address = "127.0.0.1" if host == "localhost" else host.strip("[]")
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     try:
-        return socket.create_server((host.strip("[]"), port), family=family, backlog=BACKLOG)
+        return socket.create_server((address, port), family=family, backlog=BACKLOG)
     except OSError as error:
-        raise CannotListen(
-            f"cannot listen on {host}:{port}: {error.strerror}; is another program using it? Choose another --port."
-        ) from error
+        remedy = _REMEDIES.get(error.errno or 0, "is this an address of this machine?")
+        raise CannotListen(f"cannot listen on {host}:{port}: {error.strerror}; {remedy}") from error
+
+
+_REMEDIES = {
+    errno.EADDRINUSE: "another program uses it; choose another --port",
+    errno.EACCES: "ports below 1024 need more rights; choose another --port",
+}
 
 
 def url(bound: socket.socket) -> str:
@@ -46,26 +60,37 @@ def build(engine: Engine) -> Gateway:
 
 
 def upstream(config: Config) -> Upstream:
-    """The client for the configured upstream. Raises ValueError for an unsafe address."""
+    """The client for the configured upstream. Raises `ConfigError` for an unsafe address or an unusable CA file."""
     settings = config.upstream
-    return Upstream(
-        settings.base_url,
-        ca_file=settings.ca_file,
-        proxy=settings.proxy,
-        allow_private=settings.allow_private,
-        max_connections=settings.connections,
-    )
+    try:
+        return Upstream(
+            settings.base_url,
+            ca_file=settings.ca_file,
+            proxy=settings.proxy,
+            allow_private=settings.allow_private,
+            max_connections=settings.connections,
+        )
+    except ValueError as error:
+        raise ConfigError(f"upstream: {error}") from None
+    except OSError as error:  # a certificate file is missing or holds none
+        raise ConfigError(f"upstream.ca_file: {settings.ca_file}: {error.strerror}") from None
 
 
-def serve(gateway: Any, bound: socket.socket, settings: GatewaySettings) -> None:
-    """Serve until SIGINT or SIGTERM; running streams get `drain` seconds."""
-    _server(gateway, drain=int(settings.drain)).run(sockets=[bound])
+def serve(app: Any, bound: socket.socket, settings: GatewaySettings) -> NoReturn:
+    """Serve until SIGINT (`KeyboardInterrupt`) or SIGTERM (`SystemExit` 0); running streams get `drain` seconds."""
+    signal.signal(signal.SIGTERM, _end)  # uvicorn raises it anew when it has shut down
+    _server(app, settings).run(sockets=[bound])
+    raise SystemExit(0)
+
+
+def _end(_signal: int, _frame: object) -> NoReturn:
+    raise SystemExit(0)
 
 
 @contextmanager
 def in_thread(app: Any, bound: socket.socket) -> Generator[str]:
     """Serve an application in a thread for as long as the block lasts; its address."""
-    server = _server(app, drain=1)
+    server = _server(app, GatewaySettings(drain=1))
     thread = threading.Thread(
         target=server.run, kwargs={"sockets": [bound]}, name="keywheel-sim", daemon=True
     )
@@ -82,16 +107,28 @@ def in_thread(app: Any, bound: socket.socket) -> Generator[str]:
         thread.join(START_PATIENCE)
 
 
-def _server(app: Any, *, drain: int) -> uvicorn.Server:
-    return uvicorn.Server(
+class _Server(uvicorn.Server):
+    """Also looks for clients that take too long."""
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % SWEEP == 0:
+            expire(self.server_state.connections, asyncio.get_running_loop().time())
+        return await super().on_tick(counter)
+
+
+def _server(app: Any, settings: GatewaySettings) -> uvicorn.Server:
+    return _Server(
         uvicorn.Config(
             app,
-            http="httptools",
+            http=Intake,
+            ws="none",
             lifespan="on",
             log_config=None,
             access_log=False,
             server_header=False,
-            timeout_keep_alive=75,
-            timeout_graceful_shutdown=drain,
+            proxy_headers=False,  # who asks is never taken from a header
+            limit_concurrency=settings.connections + 1,
+            timeout_keep_alive=IDLE,
+            timeout_graceful_shutdown=ceil(settings.drain),
         )
     )

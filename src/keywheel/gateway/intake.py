@@ -1,0 +1,93 @@
+"""What a client may send before the application sees it: sizes and times of a request's head and body.
+
+uvicorn's protocol on httptools has no such limits of its own (requirement C18).
+"""
+
+from asyncio import Transport
+from collections.abc import Iterable
+from math import inf
+from typing import Any
+
+from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+
+from keywheel.gateway.inference import problem_body
+from keywheel.problems import Problem
+
+HEAD_SIZE = 16 * 1024  # bytes of request line and headers
+HEADERS = 64
+TARGET = 4 * 1024  # bytes
+HEAD_SECONDS = 10.0  # from the first byte, or from the connection on
+BODY_SECONDS = 30.0
+
+_MALFORMED = Problem(400, "invalid_request", "This is not a valid HTTP/1.1 request.")
+_HEAD_TOO_LARGE = Problem(
+    431, "head_too_large", f"More than {HEADERS} headers, or more than {HEAD_SIZE} bytes of them."
+)
+_TARGET_TOO_LONG = Problem(414, "target_too_long", f"A path has at most {TARGET} bytes.")
+
+
+class Intake(HttpToolsProtocol):
+    """One client connection. `due`: when the client must have sent the rest of its head or body."""
+
+    due = inf
+    _in_head = True
+    _seen = 0
+    _problem = _MALFORMED
+
+    def connection_made(self, transport: Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        """A client that connects must say something soon."""
+        super().connection_made(transport)
+        self.due = self.loop.time() + HEAD_SECONDS
+
+    def data_received(self, data: bytes) -> None:
+        """Pass on what came; a head that does not end is refused."""
+        if self._in_head:
+            self._seen += len(data)
+            if self.due == inf:  # a further request on an idle connection begins
+                self.due = self.loop.time() + HEAD_SECONDS
+        super().data_received(data)
+        if self._in_head and self._seen > HEAD_SIZE and not self.transport.is_closing():
+            self._problem = _HEAD_TOO_LARGE
+            self.send_400_response("")
+
+    def on_headers_complete(self) -> None:
+        """Check the head before anything is done with it. What is raised here ends in `send_400_response`."""
+        self._in_head = False
+        self.due = self.loop.time() + BODY_SECONDS
+        if len(self.url) > TARGET:
+            self._refuse(_TARGET_TOO_LONG)
+        size = sum([len(name) + len(value) for name, value in self.headers], len(self.url))
+        if len(self.headers) > HEADERS or size > HEAD_SIZE:
+            self._refuse(_HEAD_TOO_LARGE)
+        if not self.url.startswith(b"/"):  # absolute forms are for proxies
+            self._refuse(_MALFORMED)
+        super().on_headers_complete()
+
+    def on_message_complete(self) -> None:
+        """The client has sent what it had to."""
+        self._in_head, self._seen, self.due = True, 0, inf
+        super().on_message_complete()
+
+    def send_400_response(self, msg: str) -> None:
+        """Refuse and close, in the shape of every other error."""
+        problem = self._problem
+        body = problem_body("chat", problem)
+        head = b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
+        self.transport.write(STATUS_LINE[problem.status] + head % len(body) + body)
+        self.transport.close()
+
+    def expire(self, now: float) -> None:
+        """Close a connection whose client takes too long; one that we do not read from is not to blame."""
+        if now > self.due and not self.flow.read_paused:
+            self.transport.close()
+
+    def _refuse(self, problem: Problem) -> None:
+        self._problem = problem
+        raise ValueError(problem.code)
+
+
+def expire(connections: Iterable[Any], now: float) -> None:
+    """Look after all connections of a server; about once a second is enough."""
+    for connection in tuple(connections):
+        if isinstance(connection, Intake):
+            connection.expire(now)
