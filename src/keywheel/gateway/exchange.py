@@ -16,6 +16,7 @@ from keywheel.gateway.upstream import Response, Timeouts, Upstream, UpstreamErro
 from keywheel.wire.ask import Request
 from keywheel.wire.dialects import DIALECTS, Usage, read_usage
 from keywheel.wire.faults import Phase, Reply, judge, judge_failure
+from keywheel.wire.glance import usage_of_good
 from keywheel.wire.replies import error_event
 from keywheel.wire.stream import Scanner
 
@@ -138,15 +139,20 @@ class Exchange:
 
     async def _whole(self, response: Response, began: float) -> Report:
         body = await _read(response, MAX_PLAIN)
-        verdict = self._verdict(Phase.BODY, response, body)
-        if verdict is None and self._request.stream:
-            verdict = judge_failure("malformed", detail="a stream was asked for")
-        if verdict and verdict.row.name != REASONING_ONLY:
-            return self._failed(began, verdict)
+        row = "ok"
+        usage = None
+        if not self._request.stream:
+            usage = usage_of_good(body, self._dialect.name, _text(response.headers))
+        if usage is None:
+            verdict = self._verdict(Phase.BODY, response, body)
+            if verdict is None and self._request.stream:
+                verdict = judge_failure("malformed", detail="a stream was asked for")
+            if verdict and verdict.row.name != REASONING_ONLY:
+                return self._failed(began, verdict)
+            usage = read_usage(body) or NO_USAGE
+            row = verdict.label if verdict else row
         now = self._engine.clock()
         self.answer = Plain(body, now - began)
-        usage = read_usage(body) or NO_USAGE
-        row = verdict.label if verdict else "ok"
         return Ended(now, _answered(now - began, now - began, usage, row))
 
     async def _commit(self, step: Send, response: Response, began: float) -> Report:
@@ -309,6 +315,10 @@ def _answered(ttft: float, total: float, usage: Usage, row: str) -> Answered:
 
 def _reason(error: BaseException) -> str:
     return "client gone" if isinstance(error, asyncio.CancelledError) else "own bug"
+
+
+def _text(headers: Headers) -> dict[str, str]:
+    return {name.decode("latin-1"): value.decode("latin-1") for name, value in headers}
 
 
 def _is_event_stream(response: Response) -> bool:
