@@ -4,11 +4,49 @@ import asyncio
 import json
 from collections.abc import Callable
 from dataclasses import dataclass, field
+from itertools import groupby
 from typing import Any
 
 FREE = "nvidia/nemotron-3-super-120b-a12b:free"
 PLAIN = "nvidia/nemotron-nano-9b-v2:free"  # does not reason unless asked to
 NOON = 1_791_201_600.0  # 2026-10-05T12:00:00Z
+EMBED = "someone/embed-small:free"  # no real list has a free one: a scenario's extra model
+
+EMBED_ENTRY: dict[str, Any] = {
+    "id": EMBED,
+    "canonical_slug": "someone/embed-small-20260101",
+    "name": "Someone: Embed Small (free)",
+    "created": 1767225600,
+    "description": "",
+    "context_length": 8192,
+    "architecture": {
+        "modality": "text->embeddings",
+        "input_modalities": ["text"],
+        "output_modalities": ["embeddings"],
+        "tokenizer": "Other",
+        "instruct_type": None,
+    },
+    "pricing": {"prompt": "0", "completion": "0"},
+    "top_provider": {
+        "context_length": 8192,
+        "max_completion_tokens": None,
+        "is_moderated": False,
+    },
+    "per_request_limits": None,
+    "supported_parameters": [],
+    "default_parameters": None,
+    "supported_voices": None,
+    "links": {"details": "/api/v1/models/someone/embed-small-20260101/endpoints"},
+}
+
+# The least that each dialect wants besides a model.
+HELLO: dict[str, dict[str, Any]] = {
+    "/chat/completions": {"messages": [{"role": "user", "content": "hello"}]},
+    "/completions": {"prompt": "hello"},
+    "/responses": {"input": "hello"},
+    "/messages": {"messages": [{"role": "user", "content": "hello"}], "max_tokens": 4096},
+    "/embeddings": {"input": "hello"},
+}
 
 
 @dataclass
@@ -32,6 +70,12 @@ class Answer:
         found = [line[6:] for line in self.body.decode().split("\n") if line.startswith("data: ")]
         return [each if each == "[DONE]" else json.loads(each) for each in found]
 
+    def names(self) -> list[str]:
+        """The names of a stream's events; runs of equal ones count once."""
+        lines = self.body.decode().split("\n")
+        found = [line.removeprefix("event: ") for line in lines if line.startswith("event: ")]
+        return [name for name, _ in groupby(found)]
+
 
 class Client:
     """Asks one application, with one key."""
@@ -47,8 +91,12 @@ class Client:
         return await self.ask("POST", path, body)
 
     async def chat(self, model: str = PLAIN, **fields: Any) -> Answer:
-        body = {"model": model, "messages": [{"role": "user", "content": "hello"}], **fields}
-        return await self.post("/api/v1/chat/completions", body)
+        return await self.say("/chat/completions", model, **fields)
+
+    async def say(self, path: str, model: str = "", **fields: Any) -> Answer:
+        """Say hello in a dialect, to a model that speaks it."""
+        model = model or (EMBED if path == "/embeddings" else FREE)
+        return await self.post(f"/api/v1{path}", {"model": model, **HELLO[path], **fields})
 
     async def ask(
         self,
@@ -84,6 +132,13 @@ class Client:
         if not stay(answer):
             left.set()
         headers = [(b"authorization", f"Bearer {self.key}".encode())] if self.key else []
-        scope = {"type": "http", "method": method, "path": path, "headers": headers}
+        path, _, query = path.partition("?")
+        scope = {
+            "type": "http",
+            "method": method,
+            "path": path,
+            "query_string": query.encode(),
+            "headers": headers,
+        }
         await self.app(scope, receive, send)
         return answer

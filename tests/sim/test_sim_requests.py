@@ -6,9 +6,11 @@ from typing import Any
 import pytest
 
 from keywheel.sim import Ask, Kind
-from keywheel.sim.requests import MAX_BODY, ToolCall, read
+from keywheel.sim.dialects import DIALECTS
+from keywheel.sim.requests import MAX_BODY, ToolCall
 from keywheel.sim.shapes import instance
 
+read = DIALECTS["chat"].read
 HELLO = [{"role": "user", "content": "hello"}]
 
 

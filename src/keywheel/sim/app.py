@@ -10,19 +10,13 @@ the server's own `server` header, which would stand beside `cloudflare`.
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, MutableMapping
-from dataclasses import dataclass
 from math import inf
 from time import time
 from typing import Any
 
-import msgspec
-
-from keywheel.sim import bodies
-from keywheel.sim.answers import Pace, answer
-from keywheel.sim.kinds import COMMITTED
-from keywheel.sim.replies import Ending, Headers, Reply, json_reply
-from keywheel.sim.requests import read
-from keywheel.sim.state import report
+from keywheel.sim.answers import Pace
+from keywheel.sim.replies import Ending, Reply
+from keywheel.sim.routes import Call, Service, dispatch
 from keywheel.sim.world import World
 
 Message = MutableMapping[str, Any]
@@ -32,27 +26,7 @@ App = Callable[[Message, Receive, Send], Coroutine[Any, Any, None]]
 Clock = Callable[[], float]
 Sleep = Callable[[float], Awaitable[Any]]
 
-API = "/api/v1"
 SHORTEST_SLEEP = 0.004  # seconds; shorter waits are saved up, timers are not finer
-PRIVATE: Headers = [(b"cache-control", b"private, no-store")]
-
-
-class ScriptOrder(msgspec.Struct, forbid_unknown_fields=True):
-    """The body of `POST /_sim/script`."""
-
-    kind: str
-    key_index: int | None = None
-    model: str | None = None
-    times: int = 1
-
-
-@dataclass(frozen=True, slots=True)
-class Call:
-    """One HTTP request, read."""
-
-    key: str
-    body: bytes
-    now: float
 
 
 def create_app(
@@ -64,6 +38,7 @@ def create_app(
     and days keep their length.
     """
     pace = Pace(world.scenario.comment_after, world.scenario.comment_every)
+    service = Service(world, pace)
 
     async def app(scope: Message, receive: Receive, send: Send) -> None:
         if scope["type"] == "lifespan":
@@ -73,8 +48,9 @@ def create_app(
         body = await _body(receive)
         if body is None:
             return None
-        call = Call(_bearer(scope["headers"]), body, clock())
-        reply = _dispatch(world, pace, scope["method"], scope["path"].rstrip("/"), call)
+        query = scope.get("query_string", b"").decode("latin-1")
+        call = Call(_bearer(scope["headers"]), body, clock(), query)
+        reply = dispatch(service, scope["method"], scope["path"].rstrip("/"), call)
         performance = perform(reply, send, speed, sleep)
         if speed == inf and reply.ending is not Ending.HANGING and reply.delay < inf:
             return await performance
@@ -158,80 +134,3 @@ def _bearer(headers: list[tuple[bytes, bytes]]) -> str:
             scheme, _, key = value.decode("latin-1").partition(" ")
             return key.strip() if scheme.lower() == "bearer" else ""
     return ""
-
-
-# --- routes --------------------------------------------------------------------------------------
-
-
-def _dispatch(world: World, pace: Pace, method: str, path: str, call: Call) -> Reply:
-    routes = ROUTES.get(path)
-    if routes is None:
-        return _error(404, "Not Found")
-    route = routes.get(method)
-    return route(world, pace, call) if route else _error(405, "Method Not Allowed")
-
-
-def _error(status: int, text: str) -> Reply:
-    return json_reply(status, {"error": {"message": text, "code": status}})
-
-
-def _chat(world: World, pace: Pace, call: Call) -> Reply:
-    request = read(call.body)
-    ruling = world.attempt(call.key, request.ask, call.now)
-    if ruling.kind in COMMITTED:
-        return answer(ruling, request, pace)
-    return bodies.refuse(ruling, request, limit_source=world.scenario.limit_source)
-
-
-def _models(world: World, _: Pace, call: Call) -> Reply:
-    return json_reply(200, bodies.model_list(world.models(call.now)))
-
-
-def _models_user(world: World, _: Pace, call: Call) -> Reply:
-    models = world.models_for(call.key, call.now)
-    return _unauthorized(call) if models is None else json_reply(200, bodies.model_list(models))
-
-
-def _key(world: World, _: Pace, call: Call) -> Reply:
-    view = world.key(call.key, call.now)
-    return json_reply(200, bodies.key(view), extra=PRIVATE) if view else _unauthorized(call)
-
-
-def _credits(world: World, _: Pace, call: Call) -> Reply:
-    view = world.key(call.key, call.now)
-    return json_reply(200, bodies.account_credits(view)) if view else _unauthorized(call)
-
-
-def _unauthorized(call: Call) -> Reply:
-    return _error(401, "User not found." if call.key else "No cookie auth credentials found")
-
-
-def _state(world: World, _: Pace, call: Call) -> Reply:
-    return json_reply(200, report(world, call.now))
-
-
-def _script(world: World, _: Pace, call: Call) -> Reply:
-    try:
-        order = msgspec.json.decode(call.body, type=ScriptOrder)
-        world.script(order.kind, order.key_index, order.model, order.times)
-    except ValueError as error:  # msgspec's errors are ValueErrors too
-        return _error(400, str(error))
-    return json_reply(200, {"scripts": len(world.scripts)})
-
-
-def _reset(world: World, _: Pace, call: Call) -> Reply:
-    world.reset()
-    return json_reply(200, report(world, call.now))
-
-
-ROUTES: dict[str, dict[str, Callable[[World, Pace, Call], Reply]]] = {
-    f"{API}/chat/completions": {"POST": _chat},
-    f"{API}/models": {"GET": _models},
-    f"{API}/models/user": {"GET": _models_user},
-    f"{API}/key": {"GET": _key},
-    f"{API}/auth/key": {"GET": _key},  # the old name
-    f"{API}/credits": {"GET": _credits},
-    "/_sim/state": {"GET": _state},
-    "/_sim/script": {"POST": _script},
-    "/_sim/reset": {"POST": _reset},
-}

@@ -1,4 +1,4 @@
-"""The service's JSON: refusals, `GET /key`, `GET /credits`, the model list."""
+"""The service's JSON: refusals, `GET /key`, `GET /credits`, models and their endpoints."""
 
 from collections.abc import Iterable
 from datetime import UTC, datetime
@@ -8,6 +8,7 @@ from typing import Any
 from uuid import UUID
 
 from keywheel.sim.catalogue import Model
+from keywheel.sim.dialects import DIALECTS
 from keywheel.sim.kinds import Kind
 from keywheel.sim.refusals import REFUSALS, Refusal, rate_limit
 from keywheel.sim.replies import Headers, Reply, encode, generation_id, headers, json_reply
@@ -24,6 +25,7 @@ EDGE = {
     ),
     Kind.EDGE_LIMIT: (429, b"text/plain; charset=UTF-8", b"error code: 1015"),
 }
+TOOL_CHOICES = ("auto", "none", "required", "function")
 SINCE_JULY = ("limit_source", "remedy_hint")  # absent from bodies before 2026-07
 
 
@@ -34,9 +36,8 @@ def refuse(ruling: Ruling, request: Request, *, limit_source: bool = True) -> Re
         edge = headers(content_type, ruling.number, [])
         return Reply(status, edge, ((0.0, page),), delay=ruling.seconds)
     row = REFUSALS[ruling.kind]
-    body: dict[str, Any] = {"error": error(row, ruling, request, limit_source=limit_source)}
-    if row.user:
-        body["user_id"] = ruling.user_id
+    found = error(row, ruling, request, limit_source=limit_source)
+    body = DIALECTS[request.dialect].envelope(ruling, row, found)
     return json_reply(
         row.status, body, number=ruling.number, delay=ruling.seconds, extra=_extra(row, ruling)
     )
@@ -45,7 +46,7 @@ def refuse(ruling: Ruling, request: Request, *, limit_source: bool = True) -> Re
 def error(
     row: Refusal, ruling: Ruling, request: Request, *, limit_source: bool = True
 ) -> dict[str, Any]:
-    """The error object of a refusal."""
+    """The error object of a refusal, as chat completions have it."""
     metadata = row.metadata(ruling)
     if not limit_source:
         metadata = {name: value for name, value in metadata.items() if name not in SINCE_JULY}
@@ -54,7 +55,11 @@ def error(
         metadata["previous_errors"] = [
             _quoted(each, found) for each, found in zip(ruling.previous, previous, strict=True)
         ]
-    text = row.text.format_map(words(ruling, request, limit_source=limit_source))
+    text = (
+        DIALECTS[request.dialect]
+        .texts.get(ruling.kind, row.text)
+        .format_map(words(ruling, request, limit_source=limit_source))
+    )
     found: dict[str, Any] = {"message": text, "code": row.status}
     return found | {"metadata": metadata} if metadata else found
 
@@ -130,6 +135,46 @@ def model_list(models: Iterable[Model]) -> bytes:
     rows = [encode(model.row) for model in models]
     tail = f'],"total_count":{len(rows)},"links":{{"next":null}}}}'.encode()
     return b'{"data":[' + b",".join(rows) + tail
+
+
+def model(row: Model) -> dict[str, Any]:
+    """The body of `GET /model/{author}/{slug}`."""
+    return {"data": row.row}
+
+
+def endpoints(row: Model) -> dict[str, Any]:
+    """The body of `GET /models/{author}/{slug}/endpoints`. Aliases and routers have none of their own."""
+    shared = ("id", "name", "created", "description", "architecture")
+    found = {name: row.row[name] for name in shared}
+    return {"data": found | {"endpoints": [] if row.router or row.alias else [_endpoint(row)]}}
+
+
+def _endpoint(row: Model) -> dict[str, Any]:
+    """Healthy and without measurements, as captured for free models. The last four are of October 2026."""
+    return {
+        "name": f"{row.provider} | {row.slug}{row.suffix}",
+        "model_id": row.slug,
+        "model_name": row.row["name"],
+        "context_length": row.row["context_length"],
+        "pricing": row.row["pricing"],
+        "provider_name": row.provider,
+        "tag": row.provider.lower().replace(" ", "-"),
+        "quantization": "unknown",
+        "max_completion_tokens": row.row["top_provider"].get("max_completion_tokens"),
+        "max_prompt_tokens": None,
+        "supported_parameters": row.row["supported_parameters"],
+        "status": 0,
+        "uptime_last_5m": 100,
+        "uptime_last_30m": 100,
+        "uptime_last_1d": 100,
+        "latency_last_30m": None,
+        "throughput_last_30m": None,
+        "supports_implicit_caching": False,
+        "supports_tool_choice": dict.fromkeys(TOOL_CHOICES, row.tools),
+        "supports_diarization": False,
+        "native_tools": {},
+        "service_tier": None,
+    }
 
 
 def _counter(view: KeyView) -> dict[str, int]:

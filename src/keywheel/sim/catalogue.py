@@ -43,11 +43,18 @@ class Model:
     prompt_price: float
     completion_price: float
     row: Mapping[str, Any] = field(repr=False, hash=False, compare=False)  # as served
+    embeds: bool = False  # answers in vectors
 
     @property
     def suffix(self) -> str:
         """The variant with its colon, as `:free`; empty for the plain model."""
         return self.id[len(self.id.partition(":")[0]) :]
+
+    @property
+    def alias(self) -> str | None:
+        """The id of the model that this entry is only another name of."""
+        target: Mapping[str, str] = self.row.get("alias_target") or {}
+        return target.get("slug")
 
     @property
     def tools(self) -> bool:
@@ -89,6 +96,7 @@ def model_of(row: Mapping[str, Any]) -> Model:
         prompt_price=max(0.0, prompt),
         completion_price=max(0.0, completion),
         row=row,
+        embeds="embeddings" in row["architecture"]["output_modalities"],
     )
 
 

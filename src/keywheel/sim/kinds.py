@@ -109,6 +109,9 @@ FINAL = frozenset(
     }
 )
 
+#: Refused before a generation was opened.
+UNROUTED = FINAL | {Kind.IN_FLIGHT, Kind.KEY_LIMIT, Kind.MINUTE, Kind.DAY}
+
 #: Kinds that take as long as a model takes: the provider was at work. The rest is refused at once.
 UPSTREAM = COMMITTED | {
     Kind.TIMEOUT,

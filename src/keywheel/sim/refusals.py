@@ -140,6 +140,35 @@ class Refusal:
     limits: bool = False  # whether X-RateLimit-* come as HTTP headers too
 
 
+# `error_type`, the service's stable vocabulary, where the metadata of a refusal does not give it.
+TYPES = {
+    400: "invalid_request",
+    401: "authentication",
+    402: "payment_required",
+    403: "permission_denied",
+    404: "not_found",
+    408: "timeout",
+    413: "payload_too_large",
+    429: "rate_limit_exceeded",
+    500: "server",
+    502: "provider_unavailable",
+    503: "provider_overloaded",
+    504: "timeout",
+    524: "timeout",
+    529: "provider_overloaded",
+}
+TYPES_OF_KINDS = {
+    Kind.CONTEXT: "context_length_exceeded",
+    Kind.MODERATION: "content_policy_violation",
+}
+
+
+def error_type(ruling: Ruling, row: Refusal) -> str:
+    """The `error_type` of a refusal: dialects with a vocabulary of their own always tell it."""
+    given = row.metadata(ruling).get("error_type") or TYPES_OF_KINDS.get(ruling.kind)
+    return given or TYPES[row.status]
+
+
 REFUSALS: dict[Kind, Refusal] = {
     Kind.NO_KEY: Refusal(401, "No cookie auth credentials found", user=False),
     Kind.KEY_UNKNOWN: Refusal(401, "User not found.", user=False),

@@ -1,7 +1,11 @@
-"""A chat request as the simulated service reads it: bytes → what to decide, and what to answer."""
+"""A request as the simulated service reads it: bytes → what to decide, and what to answer.
 
+Each dialect says its own body as a Wish; the rules that follow are the same for all.
+"""
+
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 
@@ -13,6 +17,10 @@ MAX_MODELS = 3  # more are refused with 400
 MAX_BODY = 64 << 20  # the real limit is not documented
 BYTES_PER_TOKEN = 4  # the usual rule of thumb; JSON's own characters count too
 ANY_OBJECT = {"answer": "simulated"}  # what `json_object` gets
+ABSENT = frozenset({b"", b"[]", b"null"})
+
+_B = TypeVar("_B", bound="Body")
+Reader = Callable[[bytes], "Request"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,156 +32,188 @@ class ToolCall:
 
 
 @dataclass(frozen=True, slots=True)
+class Vectors:
+    """What an embeddings request wants: one vector for each input."""
+
+    inputs: tuple[bytes, ...] = ()
+    dimensions: int = 0
+    base64: bool = False
+
+
+NO_VECTORS = Vectors()
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """One request: what to decide about, and what the answer has to contain."""
 
     ask: Ask
     tool: str = ""  # the first tool's name, for refusals that quote one
     call: ToolCall | None = None
-    json: str | None = None  # the JSON text that `response_format` wants
+    json: str | None = None  # the JSON text that a response format wants
+    dialect: str = "chat"
+    vectors: Vectors = NO_VECTORS
 
 
-class _Function(msgspec.Struct):
+class Function(msgspec.Struct):
+    """A function that may be called."""
+
     name: str
     parameters: dict[str, Any] | None = None
 
 
-class _Tool(msgspec.Struct):
-    function: _Function | None = None
+class Reasoning(msgspec.Struct):
+    """The `reasoning` of chat, completions and responses."""
 
-
-class _Schema(msgspec.Struct):
-    schema: dict[str, Any] | None = None
-
-
-class _Format(msgspec.Struct):
-    type: str = "text"
-    json_schema: _Schema | None = None
-
-
-class _Reasoning(msgspec.Struct):
     effort: str | None = None
     enabled: bool | None = None
 
+    @property
+    def off(self) -> bool:
+        """Whether the request forbids reasoning."""
+        return self.effort == "none" or self.enabled is False
 
-class _Provider(msgspec.Struct):
+
+class Provider(msgspec.Struct):
+    """The routing preferences that change an answer."""
+
     require_parameters: bool | None = None
     data_collection: str | None = None
     zdr: bool | None = None
 
-
-class _Part(msgspec.Struct):
-    text: str | None = None
-
-
-class _Message(msgspec.Struct):
-    role: str
-    content: str | list[_Part] | None = None
+    @property
+    def private(self) -> bool:
+        """Whether free models, which may train on prompts, are out."""
+        return self.data_collection == "deny" or bool(self.zdr)
 
 
-class _Body(msgspec.Struct):
-    """The fields that matter; everything else is forwarded unread."""
+class Body(msgspec.Struct):
+    """What all dialects have in common; what no reader names is forwarded unread."""
 
     model: str | None = None
     models: list[str] | None = None
-    messages: msgspec.Raw = msgspec.Raw()
     stream: bool | None = None
+    provider: Provider | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Wish:
+    """What a body asks for, in common words."""
+
+    prompt: bytes  # the JSON that makes up the prompt
+    said: bytes = b""  # the messages, of which the last one may wish for a tool
+    models: Sequence[str] | None = None  # where the dialect has more than `models` and `model`
     max_tokens: int | None = None
-    max_completion_tokens: int | None = None
-    tools: list[_Tool] | None = None
-    tool_choice: str | _Tool | None = None
-    response_format: _Format | None = None
-    reasoning: _Reasoning | None = None
-    reasoning_effort: str | None = None
-    provider: _Provider | None = None
+    tools: bool = False
+    functions: Sequence[Function] = ()
+    demand: str | None = None  # the function that must be called; "" is any, None is at will
+    images: bool = False
+    form: str = "text"  # text | json_object | json_schema | another one, that nothing is known of
+    schema: dict[str, Any] | None = None
+    reasoning_off: bool = False
+    vectors: Vectors | None = None
+    flaw: Kind | None = None
 
 
-_decoder = msgspec.json.Decoder(_Body)
+class _Part(msgspec.Struct):
+    type: str = ""
+    text: str | None = None
 
 
-def read(body: bytes) -> Request:
-    """Read a chat request. What cannot be served is named in `ask.flaw`; nothing is raised."""
-    if len(body) > MAX_BODY:
-        return Request(Ask(flaw=Kind.TOO_LARGE))
-    try:
-        wanted = _decoder.decode(body)
-    except msgspec.ValidationError:
-        return Request(Ask(flaw=Kind.INVALID))
-    except msgspec.DecodeError:
-        return Request(Ask(flaw=Kind.NOT_JSON))
-    if not (wanted.tools or wanted.response_format):
-        return Request(_ask(wanted))
-    functions = [tool.function for tool in wanted.tools or () if tool.function]
-    first = functions[0].name if functions else ""
-    return Request(_ask(wanted), first, _call(wanted, functions), _json(wanted.response_format))
+class _Said(msgspec.Struct):
+    role: str = ""
+    type: str = ""
+    content: str | list[_Part] | None = None
 
 
-def _ask(wanted: _Body) -> Ask:
-    raw = bytes(wanted.messages)
-    form = wanted.response_format or _Format()
-    provider, reasoning = wanted.provider or _Provider(), wanted.reasoning or _Reasoning()
-    efforts = {reasoning.effort, wanted.reasoning_effort}
+_SAID = msgspec.json.Decoder(list[_Said])
+
+
+def reader(dialect: str, body: type[_B], wish: Callable[[_B], Wish]) -> Reader:
+    """The reader of a dialect. What cannot be served is named in `ask.flaw`; it raises nothing."""
+    decoder = msgspec.json.Decoder(body)
+
+    def read(data: bytes) -> Request:
+        if len(data) > MAX_BODY:
+            return Request(Ask(flaw=Kind.TOO_LARGE), dialect=dialect)
+        try:
+            said = decoder.decode(data)
+        except msgspec.ValidationError:
+            return Request(Ask(flaw=Kind.INVALID), dialect=dialect)
+        except msgspec.DecodeError:
+            return Request(Ask(flaw=Kind.NOT_JSON), dialect=dialect)
+        return _request(dialect, said, wish(said))
+
+    return read
+
+
+def _request(dialect: str, body: Body, wish: Wish) -> Request:
+    ask = _ask(body, wish)
+    if not (wish.functions or wish.form != "text"):
+        return Request(ask, dialect=dialect, vectors=wish.vectors or NO_VECTORS)
+    first = wish.functions[0].name if wish.functions else ""
+    return Request(ask, first, _call(wish), _json(wish), dialect)
+
+
+def _ask(body: Body, wish: Wish) -> Ask:
+    models = wish.models or body.models or ((body.model,) if body.model else ())
+    provider = body.provider or Provider()
+    many = len(body.models or ()) > MAX_MODELS
     return Ask(
-        models=tuple(wanted.models or ((wanted.model,) if wanted.model else ())),
-        prompt_tokens=max(1, len(raw) // BYTES_PER_TOKEN),
-        max_tokens=wanted.max_completion_tokens or wanted.max_tokens,
-        stream=bool(wanted.stream),
-        tools=bool(wanted.tools) and wanted.tool_choice != "none",
-        images=b'"image_url"' in raw,
-        json=form.type != "text",
+        models=tuple(models),
+        prompt_tokens=max(1, len(wish.prompt) // BYTES_PER_TOKEN),
+        max_tokens=wish.max_tokens,
+        stream=bool(body.stream) and wish.vectors is None,
+        tools=wish.tools,
+        images=wish.images,
+        json=wish.form != "text",
         require_parameters=bool(provider.require_parameters),
-        reasoning_off="none" in efforts or reasoning.enabled is False,
-        deny_collection=provider.data_collection == "deny" or bool(provider.zdr),
-        flaw=_flaw(wanted, raw),
+        reasoning_off=wish.reasoning_off,
+        deny_collection=provider.private,
+        flaw=Kind.MANY_MODELS if many else wish.flaw,
+        embeddings=wish.vectors is not None,
     )
-
-
-def _flaw(wanted: _Body, messages: bytes) -> Kind | None:
-    if wanted.models and len(wanted.models) > MAX_MODELS:
-        return Kind.MANY_MODELS
-    return Kind.NO_INPUT if messages in {b"", b"[]", b"null"} else None
 
 
 # --- tools and JSON ------------------------------------------------------------------------------
 
 
-def _call(wanted: _Body, functions: list[_Function]) -> ToolCall | None:
-    chosen = _function(wanted, functions)
+def _call(wish: Wish) -> ToolCall | None:
+    chosen = _function(wish)
     if chosen is None:
         return None
     arguments = instance(chosen.parameters or {"type": "object"})
     return ToolCall(chosen.name, msgspec.json.encode(arguments).decode())
 
 
-def _function(wanted: _Body, functions: list[_Function]) -> _Function | None:
-    """The simulator's rule: a tool is called when `tool_choice` demands one, or when the last message
+def _function(wish: Wish) -> Function | None:
+    """The simulator's rule: a tool is called when the request demands one, or when the last message
     is not a tool's result and contains the name of a function or the word "tool"."""
-    if not functions or wanted.tool_choice == "none":
+    if not (wish.tools and wish.functions):
         return None
-    demanded = wanted.tool_choice
-    if isinstance(demanded, _Tool) and demanded.function:
-        named = [each for each in functions if each.name == demanded.function.name]
-        return (named or functions)[0]
-    if demanded == "required":
-        return functions[0]
-    role, text = _last_message(wanted.messages)
-    mentioned = [each for each in functions if each.name.lower() in text]
-    wished = role != "tool" and (mentioned or "tool" in text)
-    return (mentioned or functions)[0] if wished else None
+    if wish.demand is not None:
+        named = [each for each in wish.functions if each.name == wish.demand]
+        return (named or wish.functions)[0]
+    text = _wishing(wish.said)
+    mentioned = [each for each in wish.functions if each.name.lower() in text]
+    return (mentioned or wish.functions)[0] if mentioned or "tool" in text else None
 
 
-def _last_message(messages: msgspec.Raw) -> tuple[str, str]:
+def _wishing(messages: bytes) -> str:
+    """The last message in lower case; nothing when it is a tool's result, or not to be read."""
     try:
-        last = msgspec.json.decode(messages, type=list[_Message])[-1]
-    except (msgspec.ValidationError, IndexError):
-        return "", ""
-    parts = [_Part(last.content)] if isinstance(last.content, str) else last.content or []
-    return last.role, " ".join(part.text or "" for part in parts).lower()
+        last = _SAID.decode(messages)[-1]
+    except (msgspec.DecodeError, IndexError):
+        return ""
+    parts = [_Part(text=last.content)] if isinstance(last.content, str) else last.content or []
+    kinds = {last.role, last.type, *(part.type for part in parts)}
+    if kinds & {"tool", "tool_result", "function_call_output"}:
+        return ""
+    return " ".join(part.text or "" for part in parts).lower()
 
 
-def _json(form: _Format | None) -> str | None:
-    if form is None or form.type not in {"json_object", "json_schema"}:
+def _json(wish: Wish) -> str | None:
+    if wish.form not in {"json_object", "json_schema"}:
         return None
-    schema = form.json_schema.schema if form.json_schema else None
-    wanted = instance(schema) if form.type == "json_schema" and schema else ANY_OBJECT
+    wanted = instance(wish.schema) if wish.form == "json_schema" and wish.schema else ANY_OBJECT
     return msgspec.json.encode(wanted).decode()

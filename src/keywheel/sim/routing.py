@@ -7,7 +7,12 @@ from keywheel.sim.rulings import Ask
 
 
 def obstacle(endpoint: Endpoint, ledger: Ledger, ask: Ask) -> Kind | None:
-    """The first thing in the way: gates and privacy, then what the endpoint cannot do."""
+    """The first thing in the way: gates and privacy, then what the endpoint cannot do.
+
+    Words from a model of vectors, or the reverse: documented as 400, in no known words.
+    """
+    if ask.embeddings is not endpoint.model.embeds:
+        return Kind.BAD_MODEL
     return _restricted(endpoint, ledger, ask) or _incapable(endpoint, ask)
 
 

@@ -22,6 +22,7 @@ class Ask:
     reasoning_off: bool = False
     deny_collection: bool = False
     flaw: Kind | None = None  # the request itself cannot be served
+    embeddings: bool = False  # vectors are wanted, not words
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

@@ -12,6 +12,7 @@ from typing import Any, Literal, NoReturn, cast
 
 import msgspec
 
+from keywheel.sim.catalogue import model_of
 from keywheel.sim.kinds import Kind
 
 NO_FAULTS: Mapping[Kind, float] = {}
@@ -23,6 +24,20 @@ GONE = (
     "meta-llama/llama-3.1-8b-instruct:free",
     "openchat/openchat-7b:free",
     "google/gemma-2-9b-it:free",
+)
+
+# What an entry of `GET /models` cannot do without.
+ENTRY = (
+    "id",
+    "canonical_slug",
+    "name",
+    "created",
+    "description",
+    "context_length",
+    "architecture",
+    "pricing",
+    "top_provider",
+    "supported_parameters",
 )
 
 
@@ -124,8 +139,23 @@ class Scenario:
     gone: tuple[str, ...] = GONE
     behaviour: Behaviour = field(default_factory=Behaviour)
     models: Mapping[str, Behaviour] = field(default_factory=dict[str, Behaviour])  # first match
+    extra_models: tuple[Mapping[str, Any], ...] = ()  # full entries of `GET /models`
     outages: tuple[Outage, ...] = ()
     journal: int = 1000  # attempts remembered
+
+    def __post_init__(self) -> None:
+        for row in self.extra_models:
+            _check_entry(row)
+
+
+def _check_entry(row: Mapping[str, Any]) -> None:
+    missing = [name for name in ENTRY if name not in row]
+    if missing:
+        raise ValueError(f"extra_models: {row.get('id')!r} lacks {', '.join(missing)}")
+    try:
+        model_of(row)
+    except (KeyError, TypeError, ValueError) as error:
+        raise ValueError(f"extra_models: {row['id']!r} cannot be read: {error!r}") from error
 
 
 def _check_shares(faults: Mapping[Kind, float]) -> None:

@@ -13,7 +13,7 @@ from random import Random
 from re import compile as pattern
 
 from keywheel.sim.accounts import KeyRecord, Ledger
-from keywheel.sim.catalogue import Model, fixture_models
+from keywheel.sim.catalogue import Model, fixture_models, model_of
 from keywheel.sim.endpoints import COURSES, REFUSED, Course, Endpoint
 from keywheel.sim.figures import Figures, Scene, figures
 from keywheel.sim.kinds import COMMITTED, FINAL, UPSTREAM, Kind
@@ -50,10 +50,14 @@ class World:
         start: float | None = None,
         models: Iterable[Model] | None = None,
     ) -> None:
-        """Without `start` the world begins with the first call. `models`: the bundled list."""
+        """Without `start` the world begins with the first call. `models`: the bundled list.
+
+        The scenario's extra models stand behind them.
+        """
         self.scenario = scenario
         self.seed = seed
-        self._rows = tuple(fixture_models() if models is None else models)
+        listed = fixture_models() if models is None else models
+        self._rows = (*listed, *(model_of(row) for row in scenario.extra_models))
         self._given_start = start
         self.reset()
 
