@@ -5,6 +5,8 @@ from typing import Any
 import pytest
 from tests.wire.replying import answered
 
+from keywheel.wire.answers import flaw_in
+
 
 def message(**members: Any) -> dict[str, Any]:
     return {"role": "assistant", "content": None} | members
@@ -83,3 +85,14 @@ def test_complete_answers(row: str, dialect: str, body: Any) -> None:
 )
 def test_an_answer_of_another_kind_or_coded_is_malformed(row: str, headers: dict[str, str]) -> None:
     assert answered(chat(content="x"), headers=headers) == row
+
+
+def test_an_empty_response_that_ran_out_of_tokens_had_too_long_a_prompt() -> None:
+    """`/responses` reports a context error as a success: a model with more context may serve it."""
+    said = {
+        "status": "incomplete",
+        "incomplete_details": {"reason": "max_output_tokens"},
+        "output": [],
+        "usage": {"output_tokens": 0},
+    }
+    assert flaw_in(said, "responses", {}) == "context-too-long"

@@ -39,8 +39,12 @@ def flaw_in(value: object, dialect: str, headers: Mapping[str, str]) -> str | No
     finishes = {finish for finish in shape.finishes(answer) if isinstance(finish, str)}
     if finishes & shape.excuses or any(shape.content(part) for part in parts):
         return None
-    spent = shape.budget in finishes and _is_reasoning(answer, parts, shape)
-    return "budget-spent-on-reasoning" if spent else "empty"
+    if shape.budget not in finishes:
+        return "empty"
+    if _is_reasoning(answer, parts, shape):
+        return "budget-spent-on-reasoning"
+    # On this API a prompt that is too long is no error but a success that ran out of tokens.
+    return "context-too-long" if dialect == "responses" and not parts else "empty"
 
 
 def is_failed(value: object) -> bool:

@@ -72,6 +72,7 @@ FLAWS: Mapping[str, str] = {
     "empty": "the answer has no text, tool call or refusal",
     "finish-error": "the answer ended in an error that it does not name",
     "budget-spent-on-reasoning": "the whole token budget went into reasoning",
+    "context-too-long": "the prompt is longer than the model's context",
 }
 FAILURES: Mapping[str, tuple[str, str]] = {
     "unreachable": ("unreachable", "the upstream cannot be reached"),
