@@ -248,25 +248,33 @@ class Exchange:
         return Failed(verdict, elapsed)
 
     async def _copy(self, stream: Stream, write: Write) -> str | None:
-        """Copy until the upstream ends; what was wrong with the end, None for a clean one."""
+        """Copy until the upstream ends; what was wrong with the end, None for a clean one.
+
+        Runs once for every piece of every stream, so the time limit is set anew only when it changes: after pieces
+        without content, and towards the deadline.
+        """
         scanner, response, clock = stream.scanner, stream.response, self._engine.clock
-        gap, silence = self._limits.gap, self._limits.silence
+        gap = self._limits.gap
+        usual = limit = min(gap, self._limits.silence)
         size, contents = len(stream.held), scanner.content_events
         due = clock() + gap
-        while not (scanner.error or scanner.done or scanner.finish_error or scanner.overflow):
-            now = clock()
-            response.set_silence(min(silence, max(0.001, min(due, stream.deadline) - now)))
+        response.set_silence(usual)
+        while not (scanner.done or scanner.error or scanner.finish_error or scanner.overflow):
             try:
                 data = await response.read()
             except UpstreamError as error:
                 return error.kind
             if not data:
                 break
-            piece = scanner.feed(data)
-            if piece:
+            if piece := scanner.feed(data):
                 await write(piece)
+            now = clock()
             if scanner.content_events != contents:
-                contents, due = scanner.content_events, clock() + gap
+                contents, due = scanner.content_events, now + gap
+            left = min(usual, due - now, stream.deadline - now)
+            if left != limit:
+                limit = left
+                response.set_silence(max(0.001, left))
             size += len(data)
             if size > MAX_STREAM:
                 return "too-large"
