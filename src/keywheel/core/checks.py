@@ -10,6 +10,7 @@ Everything is read off the roster; kept are only the looks taken. Which key spea
 
 from dataclasses import dataclass
 
+from keywheel.core.breaker import Block
 from keywheel.core.roster import Roster
 from keywheel.core.spread import spread
 from keywheel.core.states import AccountState, KeyState
@@ -64,7 +65,8 @@ class Checks:
             return
         look = self._keys.setdefault(key, _Look())
         look.at, look.urgent = now, False
-        look.refused = 0 if passed else look.refused + 1
+        known = _refusal(state, now)  # a check that closes a key is not yet one that confirms it
+        look.refused = look.refused + 1 if known and not passed else 0
         if passed:
             account = self._accounts.setdefault(state.account.name, _Look())
             account.at, account.urgent, account.seen = now, False, _latest_lease(state.account)
@@ -81,11 +83,11 @@ class Checks:
         look = self._keys.get(key.name)
         if look is None or look.at is None or look.urgent:
             return True
-        block = key.breaker.blocks.get(Provenance.AUTHORITATIVE)
-        schedule = SCHEDULES.get(block.reason) if block and block.until > now else None
-        if block is None or schedule is None:
+        block = _refusal(key, now)
+        if block is None:
             return False
-        return now >= max(block.at, look.at) + schedule[min(look.refused, len(schedule) - 1)]
+        waits = SCHEDULES[block.reason]
+        return now >= max(block.at, look.at) + waits[min(look.refused, len(waits) - 1)]
 
     def _account_is_due(self, account: AccountState, now: float) -> bool:
         look = self._accounts.get(account.name)
@@ -104,6 +106,12 @@ class Checks:
         wait = AFTER_MIDNIGHT + MIDNIGHT_SPREAD * spread(account.name, day, "check")
         begins = day * DAY - quota.skew + wait
         return quota.metered and last < begins <= now
+
+
+def _refusal(key: KeyState, now: float) -> Block | None:
+    """What the upstream closed a key for, if `GET /key` can tell that it is over."""
+    block = key.breaker.blocks.get(Provenance.AUTHORITATIVE)
+    return block if block and block.until > now and block.reason in SCHEDULES else None
 
 
 def _latest_lease(account: AccountState) -> int:

@@ -283,8 +283,7 @@ def _believe(key: KeyState, reading: Reading, now: float) -> list[Event]:
         block = breaker.blocks.get(provenance)
         if block is None or block.reason not in SCHEDULES:
             continue
-        unknown = reading.room is None and block.until == FOREVER
-        if block.reason != KEY_LIMIT or reading.room or unknown:
+        if block.reason != KEY_LIMIT or reading.room:
             opened |= breaker.clear(provenance, now)
     return [Reopened(now, breaker.scope, CHECKED)] if opened else []
 

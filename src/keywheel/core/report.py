@@ -12,7 +12,7 @@ from keywheel.core.policy import Choice
 from keywheel.core.pool import Pool
 from keywheel.core.states import AccountState, KeyState, ModelState
 from keywheel.core.stats import Stats, Tally
-from keywheel.core.types import FOREVER, Ask, Provenance
+from keywheel.core.types import FOREVER, Ask
 
 SCHEMA_VERSION = 1
 Json = dict[str, Any]
@@ -26,10 +26,10 @@ def stats_report(pool: Pool, stats: Stats, now: float) -> Json:
         "schema_version": SCHEMA_VERSION,
         "since": stats.since,
         "totals": asdict(stats.totals),
-        "keys": [_key(key, stats.keys[key.name], now) for key in roster.keys.values()],
+        "keys": [_key(key, stats.keys.get(key.name, Tally()), now) for key in roster.keys.values()],
         "accounts": [account_entry(account, now) for account in roster.accounts.values()],
         "models": [
-            _model(model, stats.models[model.model.id], pool.policy.choice, now)
+            _model(model, stats.models.get(model.model.id, Tally()), pool.policy.choice, now)
             for model in roster.models.values()
         ],
         "errors": [asdict(error) for error in stats.errors.values()],
@@ -37,14 +37,18 @@ def stats_report(pool: Pool, stats: Stats, now: float) -> Json:
 
 
 def health(breaker: Breaker, now: float) -> Json:
-    """State, reason and end of what closes a scope: `open`, `closed` (for a while), `disabled` or `probing`."""
+    """State, reason and end of what closes a scope.
+
+    `open`; `closed` for a while; `disabled` by the operator, for its error rate, or until it passes a check;
+    `probing` when one request finds out whether it is well again.
+    """
     cause = breaker.cause(now)
-    if cause is None:
+    if cause is None or not breaker.blocked_until(now):
         state = "probing" if breaker.is_half_open(now) else "open"
         return {"state": state, "reason": None, "until": None}
     until = None if cause.until == FOREVER else cause.until
-    lasting = until is None or cause.provenance is Provenance.OPERATOR
-    return {"state": "disabled" if lasting else "closed", "reason": cause.reason, "until": until}
+    disabled = until is None or cause.until == breaker.open_until
+    return {"state": "disabled" if disabled else "closed", "reason": cause.reason, "until": until}
 
 
 def account_entry(account: AccountState, now: float) -> Json:

@@ -175,7 +175,7 @@ class Roster:
             case Kind.MODEL:
                 model = self.models.get(scope.name)
                 return (model.breaker,) if model else ()
-            case Kind.LANE | Kind.ACCESS:
+            case _:
                 return self._pair(scope)
 
     def _pair(self, scope: Scope) -> tuple[Breaker, ...]:

@@ -8,7 +8,6 @@ from collections.abc import Mapping
 
 from keywheel.core.types import (
     DAY,
-    FOREVER,
     Charge,
     Fault,
     Kind,
@@ -54,7 +53,7 @@ _TABLE = (
         Fault.ACCOUNT, Retry.NEXT_ACCOUNT, Kind.ACCOUNT, length=Length.MIDNIGHT, provenance=_A, rotates=True,
         paid_too=True),
     Row("11a", "key-limit", "402 or 403: spending limit of the key, budget of the workspace or guardrail",
-        Fault.KEY, Retry.NEXT_KEY, Kind.KEY, seconds=FOREVER, length=Length.SAID, provenance=_A, rotates=True),
+        Fault.KEY, Retry.NEXT_KEY, Kind.KEY, seconds=HOUR, length=Length.SAID, provenance=_A, rotates=True),
     Row("11b", "cannot-afford-this", "402: this one request is too large for the balance",
         Fault.CLIENT, Retry.RETURN, status=402, code="upstream_failed"),
     Row("11c", "in-flight-budget", "402 `in_flight_budget_exhausted`: paid requests must wait",

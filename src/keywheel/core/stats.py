@@ -1,7 +1,9 @@
 """What happened, counted: per key, per model and in all. Fed with the pool's events; read by `report`."""
 
+from bisect import bisect_left
 from collections import defaultdict
 from dataclasses import dataclass, field
+from itertools import accumulate
 from math import exp, log
 
 from keywheel.core.types import Attempted, Event, Finished
@@ -29,13 +31,9 @@ class Distribution:
         """The duration that this share of all stays below, in seconds; None without any."""
         if not self._count:
             return None
-        wanted = share * self._count
-        seen = 0
-        for index in sorted(self._buckets):
-            seen += self._buckets[index]
-            if seen >= wanted:
-                return LOWEST * exp(index * STEP)
-        raise AssertionError("buckets and count differ")
+        indexes = sorted(self._buckets)
+        seen = list(accumulate(self._buckets[index] for index in indexes))
+        return LOWEST * exp(indexes[bisect_left(seen, share * self._count)] * STEP)
 
     def milliseconds(self) -> dict[str, float | None]:
         """The three usual percentiles in milliseconds."""
@@ -55,7 +53,8 @@ class Tally:
     failed: int = 0
     tokens_in: int = 0
     tokens_out: int = 0
-    seconds_out: float = 0.0  # time in which tokens_out came, after the first
+    tokens_timed: int = 0  # those of tokens_out that came one after another …
+    seconds_out: float = 0.0  # … and the time in which they did
     last_used: float | None = None
     last_error: str | None = None
     latency: Distribution = field(default_factory=Distribution)
@@ -75,9 +74,12 @@ class Tally:
         self.succeeded += 1
         self.tokens_in += event.tokens_in
         self.tokens_out += event.tokens_out
-        if event.ttft is not None:
-            self.ttft.add(event.ttft)
+        if event.ttft is None:
+            return
+        self.ttft.add(event.ttft)
+        if event.total > event.ttft:  # an answer in one piece says nothing about speed
             self.seconds_out += event.total - event.ttft
+            self.tokens_timed += event.tokens_out
 
     def success_rate(self) -> float | None:
         """Share of answers among the attempts that ended in an answer or a failure; None without any."""
@@ -86,7 +88,7 @@ class Tally:
 
     def tokens_per_second(self) -> float | None:
         """Mean speed after the first token; None without any."""
-        return self.tokens_out / self.seconds_out if self.seconds_out > 0 else None
+        return self.tokens_timed / self.seconds_out if self.seconds_out > 0 else None
 
 
 @dataclass(slots=True)

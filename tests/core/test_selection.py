@@ -1,0 +1,424 @@
+"""Which lane an ask gets (routing A.3 and A.4)."""
+
+from collections import Counter
+
+import pytest
+from tests.core.build import (
+    ASK,
+    MIDNIGHT,
+    NOON,
+    account,
+    answered,
+    failed,
+    heal,
+    model,
+    on,
+    pool,
+    refusal,
+    run,
+    take,
+    until,
+)
+
+from keywheel.core.policy import Choice, Health, Policy
+from keywheel.core.pool import Pool
+from keywheel.core.tried import Tried
+from keywheel.core.types import FOREVER, Ask, Kind, Model, Scope
+
+FOUR = ("k1@a1", "k2@a2", "k3@a3", "k4@a4")
+
+
+def serve(made: Pool, times: int, now: float = NOON, step: float = 10.0) -> Counter[str]:
+    """So many answers one after another; how many each key gave."""
+    keys: Counter[str] = Counter()
+    for number in range(times):
+        lease = take(made, now=now + number * step)
+        made.settle(lease, answered(), now + number * step)
+        keys[lease.key] += 1
+    return keys
+
+
+# --- keys ------------------------------------------------------------------------------------------
+
+
+def test_equal_accounts_take_turns() -> None:
+    made = pool(FOUR, accounts=[account(f"a{n}") for n in range(1, 5)])
+    counts: Counter[str] = Counter()
+    for number in range(40):
+        counts += serve(made, 1, NOON + number * 5)
+        assert max(counts.values()) - min(counts[k] for k in ("k1", "k2", "k3", "k4")) <= 1
+    assert set(counts.values()) == {10}
+
+
+def test_unequal_accounts_run_dry_together() -> None:
+    made = pool(FOUR[:2], accounts=[account("a1", 50), account("a2", 80)])
+    assert serve(made, 30) == {"k2": 30}
+    assert serve(made, 90, NOON + 400) == {"k1": 45, "k2": 45}
+
+
+def test_the_account_with_most_left_today_is_first() -> None:
+    made = pool(FOUR[:2], accounts=[account("a1", 50), account("a2", 1_000)])
+    assert take(made).key == "k2"
+
+
+def test_unmetered_accounts_come_before_metered_ones() -> None:
+    made = pool(FOUR[:2], accounts=[account("a1", 50), account("a2", None)])
+    assert serve(made, 5) == {"k2": 5}
+
+
+def test_with_days_alike_the_freer_minute_is_first() -> None:
+    made = pool(FOUR[:2], accounts=[account("a1", 50, 20), account("a2", 50, 40)])
+    assert take(made).key == "k2"
+
+
+def test_with_quotas_alike_the_account_with_fewest_under_way_is_first() -> None:
+    made = pool(
+        FOUR[:2],
+        [model("m1"), model("p1", free=False)],
+        accounts=[account("a1", None), account("a2", None)],
+    )
+    first = take(made, on("p1"))
+    assert take(made, on("m1")).key != first.key
+
+
+def test_two_keys_of_one_account_take_turns_and_share_its_counters() -> None:
+    made = pool(("k1@a1", "k2@a1"), accounts=[account("a1", 10)])
+    assert serve(made, 10) == {"k1": 5, "k2": 5}
+    assert refusal(made, now=NOON + 200).cause == "day"
+
+
+def test_the_order_of_the_keys_decides_first_ties_only() -> None:
+    """I21."""
+    accounts = [account(f"a{n}", 50 + n) for n in range(1, 5)]
+    forward = serve(pool(FOUR, accounts=accounts), 60)
+    backward = serve(pool(FOUR[::-1], accounts=accounts[::-1]), 60)
+    assert forward == backward
+
+
+def test_a_closed_key_account_or_provider_is_never_chosen() -> None:
+    made = pool(FOUR[:2])
+    made.operate("disable", Scope(Kind.KEY, "k1"), NOON)
+    assert {take(made).key for _ in range(3)} == {"k2"}
+    made.operate("disable", Scope(Kind.ACCOUNT, "a2"), NOON)
+    assert refusal(made).cause == "disabled"
+    made.operate("enable", Scope(Kind.ACCOUNT, "a2"), NOON)
+    made.operate("disable", Scope(Kind.PROVIDER, "openrouter"), NOON)
+    assert refusal(made).cause == "disabled"
+
+
+def test_an_account_at_its_cap_is_passed_over() -> None:
+    made = pool(FOUR[:2], accounts=[account("a1", 10**7, 10**7, cap=1)])
+    assert [take(made).key for _ in range(3)] == ["k1", "k2", "k2"]
+
+
+# --- models ----------------------------------------------------------------------------------------
+
+
+def test_the_best_model_by_score_is_first_whatever_its_place() -> None:
+    made = pool(models=("slow", "fast"))
+    for _ in range(20):
+        run(made, answered(ttft=12, total=20), on("slow"))
+        run(made, answered(ttft=0.3, total=1), on("fast"))
+    assert take(made).model == "fast"
+
+
+def test_ordered_means_the_list() -> None:
+    made = pool(models=("slow", "fast"), policy=Policy(choice=Choice("ordered")))
+    for _ in range(20):
+        run(made, answered(ttft=12, total=20), on("slow"))
+    assert take(made).model == "slow"
+
+
+def test_a_bad_model_is_forgotten_and_tried_again() -> None:
+    made = pool(models=("m1", "m2"))
+    for _ in range(4):
+        run(made, failed("server-error"), on("m1"))
+        heal(made, Kind.MODEL, "m1")
+    assert take(made).model == "m2"
+    assert take(made, now=NOON + 4 * 3_600).model == "m1"
+
+
+def test_the_score_follows_what_happens_at_once() -> None:
+    made = pool(models=("m1", "m2"))
+    for _ in range(2):
+        run(made, failed("server-error"), on("m1"))
+        heal(made, Kind.MODEL, "m1")
+    assert take(made).model == "m2"
+
+
+def test_an_ask_that_names_a_model_gets_it_first_then_the_rest() -> None:
+    made = pool(models=("m1", "m2", "m3"))
+    ask = Ask(first="m3")
+    assert take(made, ask).model == "m3"
+    made.operate("disable", Scope(Kind.MODEL, "m3"), NOON)
+    assert take(made, ask).model == "m1"
+
+
+def test_a_pinned_ask_gets_its_model_or_nothing() -> None:
+    made = pool(models=("m1", "m2"))
+    assert take(made, Ask(first="m2", pinned=True)).model == "m2"
+    assert refusal(made, Ask(first="m9", pinned=True)).cause == "empty"
+    made.operate("disable", Scope(Kind.MODEL, "m2"), NOON)
+    assert refusal(made, Ask(first="m2", pinned=True)).cause == "disabled"
+
+
+def test_an_ask_with_a_list_gets_exactly_these_in_this_order() -> None:
+    made = pool(models=("m1", "m2", "m3"))
+    ask = Ask(models=("m3", "m9", "m1", "m3"))
+    for _ in range(20):
+        run(made, answered(ttft=20, total=30), on("m3"))
+    assert take(made, ask).model == "m3"
+    made.operate("disable", Scope(Kind.MODEL, "m3"), NOON)
+    assert take(made, ask).model == "m1"
+    made.operate("disable", Scope(Kind.MODEL, "m1"), NOON)
+    assert refusal(made, ask).blocked == {"disabled": 4}
+
+
+@pytest.mark.parametrize(
+    ("ask", "missing"),
+    [
+        (Ask(tokens=8_000, reply_tokens=1), ("context",)),
+        (Ask(tokens=1, reply_tokens=1_001), ("max_output",)),
+        (Ask(needs=frozenset({"tools", "image"})), ("image",)),
+    ],
+)
+def test_what_no_model_offers_is_said(ask: Ask, missing: tuple[str, ...]) -> None:
+    small = Model("m1", 8_000, max_output=1_000, can=frozenset({"tools"}))
+    found = refusal(pool(models=[small]), ask)
+    assert (found.cause, found.missing, found.at) == ("unfit", missing, None)
+    assert found.blocked == {missing[0]: 1}
+
+
+def test_what_fits_exactly_is_served() -> None:
+    small = Model("m1", 8_000, max_output=1_000, can=frozenset({"tools"}))
+    ask = Ask(tokens=7_000, reply_tokens=1_000, needs=frozenset({"tools"}))
+    assert take(pool(models=[small]), ask).model == "m1"
+
+
+def test_a_model_at_its_limit_of_requests_at_once_is_skipped() -> None:
+    made = pool(models=("m1", "m2"))
+    for _ in range(8):
+        take(made, on("m1"))
+    assert take(made, Ask(models=("m1", "m2"))).model == "m2"
+    found = refusal(made, on("m1"))
+    assert (found.cause, found.at) == ("busy", NOON + 0.25)
+
+
+# --- lanes -----------------------------------------------------------------------------------------
+
+
+def test_a_closed_lane_or_access_leaves_the_other_keys() -> None:
+    made = pool(("k1@a1", "k2@a1", "k3@a2"), ("m1",))
+    made.operate("disable", Scope(Kind.ACCESS, "a1+m1"), NOON)
+    assert {take(made).key for _ in range(3)} == {"k3"}
+    made.operate("disable", Scope(Kind.LANE, "k3+m1"), NOON)
+    assert refusal(made).cause == "disabled"
+    made.operate("reset", Scope(Kind.LANE, "k3+m1"), NOON)
+    assert take(made).key == "k3"
+
+
+def test_an_access_is_closed_for_a_key_that_never_used_it() -> None:
+    made = pool(("k1@a1", "k2@a1", "k3@a2"), ("m1",))
+    made.settle(take(made), failed("forbidden"), NOON)
+    assert {take(made).key for _ in range(3)} == {"k3"}
+
+
+def test_a_lane_opens_when_its_time_is_over() -> None:
+    made = pool(("k1@a1", "k2@a2"), ("m1",))
+    run(made, failed("unclear-429"), on("m1"))
+    assert {take(made).key for _ in range(3)} == {"k2"}
+    assert until(made, Kind.LANE, "k1+m1") == NOON + 30
+    assert take(made, now=NOON + 30).key == "k1"
+
+
+# --- what was tried --------------------------------------------------------------------------------
+
+
+def test_a_lane_is_not_tried_twice() -> None:
+    made = pool(("k1@a1", "k2@a2"), ("m1",))
+    assert take(made, tried=Tried(lanes={("k1", "m1")})).key == "k2"
+    both = Tried(lanes={("k1", "m1"), ("k2", "m1")})
+    assert refusal(made, tried=both).cause == "tried"
+
+
+def test_a_spent_key_is_not_tried_with_another_model() -> None:
+    made = pool(("k1@a1", "k2@a2"), ("m1", "m2"))
+    assert take(made, tried=Tried(keys={"k1"})).key == "k2"
+    assert refusal(made, tried=Tried(keys={"k1", "k2"})).cause == "tried"
+
+
+def test_two_attempts_on_one_model_are_enough() -> None:
+    made = pool(models=("m1", "m2"))
+    tried = Tried(lanes={("k1", "m1"), ("k2", "m1")}, models={"m1": 2})
+    assert take(made, tried=tried).model == "m2"
+
+
+def test_an_account_better_avoided_is_taken_only_for_want_of_another() -> None:
+    made = pool(FOUR[:2], accounts=[account("a1", 1_000), account("a2", 50)])
+    tried = Tried(lanes={("k1", "m9")}, accounts={"a1"})
+    assert take(made, tried=tried).key == "k2"
+    assert take(made, tried=Tried(lanes={("k2", "m1")}, keys={"k2"}, accounts={"a1"})).key == "k1"
+
+
+def test_after_a_prompt_that_was_too_long_only_a_larger_context_helps() -> None:
+    made = pool(models=[model("m1", 8_000), model("m2", 8_000), model("m3", 32_000)])
+    tried = Tried(lanes={("k1", "m1")}, barred={"m1"}, larger_than=8_000)
+    assert take(made, tried=tried).model == "m3"
+    made.operate("disable", Scope(Kind.MODEL, "m3"), NOON)
+    assert refusal(made, tried=tried).cause == "disabled"
+    assert refusal(made, on("m2"), tried=tried).missing == ("context",)
+
+
+def test_after_a_missing_capability_only_a_model_that_has_it_helps() -> None:
+    made = pool(models=[model("m1"), model("m2"), model("m3", can=("tools",))])
+    tried = Tried(lanes={("k1", "m1")}, barred={"m1"}, needs={"tools"})
+    assert take(made, tried=tried).model == "m3"
+    assert refusal(made, on("m2"), tried=tried).missing == ("tools",)
+
+
+def test_with_little_time_left_a_model_known_to_be_slow_is_not_begun() -> None:
+    made = pool(models=("m1", "m2"))
+    for _ in range(9):
+        run(made, answered(ttft=20, total=21), on("m1"))
+    ask = Ask(tokens=100, models=("m1", "m2"))
+    assert take(made, ask, tried=Tried(lanes={("k1", "m9")}, left=11)).model == "m1"
+    assert take(made, ask, tried=Tried(lanes={("k1", "m9")}, left=9)).model == "m2"
+    assert refusal(made, on("m1"), tried=Tried(lanes={("k1", "m9")}, left=9)).cause == "tried"
+
+
+def test_a_lane_is_tried_again_only_where_the_ask_says_so() -> None:
+    made = pool(("k1@a1", "k2@a2"), ("m1", "m2"))
+    tried = Tried(lanes={("k2", "m2")}, again=("k2", "m2"))
+    assert (take(made, tried=tried).key, take(made, tried=tried).model) == ("k2", "m2")
+    made.operate("disable", Scope(Kind.LANE, "k2+m2"), NOON)
+    assert take(made, tried=tried).model == "m1"
+    made.operate("disable", Scope(Kind.MODEL, "m2"), NOON)
+    assert take(made, tried=tried).model == "m1"
+
+
+# --- half-open -------------------------------------------------------------------------------------
+
+
+def tripped_key() -> Pool:
+    """Two keys, the first tripped at noon."""
+    made = pool(
+        ("k1@a1", "k2@a2"),
+        [f"m{n}" for n in range(1, 8)],
+        accounts=[account("a1", None), account("a2", None)],
+    )
+    made.operate("disable", Scope(Kind.KEY, "k2"), NOON)
+    for number in range(1, 6):
+        run(made, failed("server-error"), on(f"m{number}"))
+    made.operate("enable", Scope(Kind.KEY, "k2"), NOON)
+    assert until(made, Kind.KEY, "k1") == NOON + 300
+    return made
+
+
+def test_a_half_open_key_takes_one_probe_and_others_pass_it_by() -> None:
+    made = tripped_key()
+    now = NOON + 301
+    ask = Ask(models=("m6", "m7"))
+    keys = [take(made, ask, now).key for _ in range(4)]
+    assert Counter(keys) == {"k1": 1, "k2": 3}
+
+
+def test_the_last_attempt_of_an_ask_is_not_a_probe_if_there_is_another_lane() -> None:
+    made = tripped_key()
+    now = NOON + 301
+    last = Tried(lanes={("k1", "m9")}, last_attempt=True)
+    assert {take(made, on("m6"), now, last).key for _ in range(2)} == {"k2"}
+    made.operate("disable", Scope(Kind.KEY, "k2"), now)
+    assert take(made, on("m6"), now, last).key == "k1"
+
+
+# --- last resort -----------------------------------------------------------------------------------
+
+
+def closed_by_guesses(last_resort: bool = True) -> Pool:
+    made = pool(("k1@a1", "k2@a2"), ("m1", "m2"), Policy(Health(last_resort=last_resort)))
+    run(made, failed("server-error"), on("m2"))
+    run(made, failed("malformed"), on("m1"))
+    return made
+
+
+def test_with_every_lane_closed_by_guesses_nothing_is_tried_by_default() -> None:
+    assert refusal(closed_by_guesses(last_resort=False)).cause == "health"
+
+
+def test_last_resort_lets_one_ask_at_a_time_try_what_opens_first() -> None:
+    made = closed_by_guesses()
+    assert until(made, Kind.MODEL, "m2") < until(made, Kind.MODEL, "m1")
+    lease = take(made)
+    assert lease.model == "m2"
+    assert refusal(made).cause == "health"
+    made.settle(lease, failed("server-error"), NOON)
+    assert take(made).model == "m2"
+
+
+def test_last_resort_overrides_no_quota_and_nothing_that_was_said() -> None:
+    made = closed_by_guesses()
+    made.operate("disable", Scope(Kind.MODEL, "m2"), NOON)
+    assert take(made).model == "m1"
+    made = closed_by_guesses()
+    for key in ("k1", "k2"):
+        made.key_is_bad(key, "bad-key", NOON)
+    assert refusal(made).cause == "disabled"
+    spent = pool(("k1@a1",), ("m1",), Policy(Health(last_resort=True)), [account("a1", 0)])
+    assert refusal(spent).cause == "day"
+
+
+def test_last_resort_respects_what_was_tried_and_requests_at_once() -> None:
+    made = closed_by_guesses()
+    tried = Tried(lanes={("k1", "m1"), ("k1", "m2"), ("k2", "m2")})
+    assert (take(made, tried=tried).key, made.open_leases) == ("k2", 1)
+    made = closed_by_guesses()
+    assert refusal(made, tried=Tried(keys={"k1", "k2"})).cause == "tried"
+    made.roster.models["m2"].learnt.in_flight = 99
+    assert take(made).model == "m1"
+    assert refusal(closed_by_guesses(), Ask(tokens=10**9)).cause == "unfit"
+
+
+# --- paid ------------------------------------------------------------------------------------------
+
+
+def test_paid_models_use_no_quota_and_have_a_health_of_their_own() -> None:
+    made = pool(("k1@a1",), [model("m1"), model("p1", free=False)], accounts=[account("a1", 1)])
+    run(made, answered(), on("m1"))
+    assert refusal(made, on("m1")).cause == "day"
+    run(made, answered(), on("p1"))
+    run(made, failed("in-flight-budget"), on("p1"))
+    assert refusal(made, on("p1")).cause == "health"
+    found = refusal(made, Ask())
+    assert (found.cause, found.blocked) == ("health", {"quota": 1, "cooling": 1})
+
+
+# --- the answer when nothing can be tried ------------------------------------------------------------
+
+
+def test_without_keys_or_models_there_is_nothing() -> None:
+    assert refusal(pool((), ("m1",))).cause == "empty"
+    assert refusal(pool(("k1@a1",), ())).cause == "empty"
+
+
+def test_usable_tells_without_reserving() -> None:
+    made = pool(("k1@a1",), ("m1",))
+    assert made.usable(NOON)
+    assert made.open_leases == 0
+    made.key_is_bad("k1", "bad-key", NOON)
+    assert not made.usable(NOON)
+
+
+def test_a_lane_closed_without_end_has_no_opening() -> None:
+    made = pool(("k1@a1",), ("m1",))
+    made.key_is_bad("k1", "bad-key", NOON)
+    assert refusal(made).at is None
+    assert until(made, Kind.KEY, "k1") == FOREVER
+
+
+def test_after_the_day_everything_opens_by_itself() -> None:
+    made = pool(FOUR[:2], accounts=[account("a1", 1), account("a2", 1)])
+    serve(made, 2)
+    found = refusal(made, now=NOON + 70)
+    assert found.at is not None
+    assert MIDNIGHT < found.at < MIDNIGHT + 30
+    assert take(made, ASK, found.at)
