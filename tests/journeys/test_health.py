@@ -9,6 +9,7 @@ from tests.journeys.rig import HELLO, Rig, rig
 
 from keywheel import sim
 from keywheel.config import Config, UpstreamSettings
+from keywheel.core.policy import Limits
 from keywheel.engine import Engine
 from keywheel.gateway import run
 from keywheel.keys import KeyEntry
@@ -81,7 +82,7 @@ def test_an_upstream_that_is_away_is_named_within_the_time_limit_and_serving_goe
 
 
 def test_an_upstream_that_goes_away_is_a_502_or_503_and_comes_back() -> None:
-    with rig() as running:
+    with rig(config=Config(limits=Limits(max_queue=0))) as running:
         config = running.engine.config
         good = running.gateway.upstream
         away = replace(config.upstream, base_url="http://127.0.0.1:9/api/v1")

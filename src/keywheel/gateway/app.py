@@ -58,6 +58,7 @@ class Gateway:
             ],
             exception_handlers={HTTPException: self._http_error, Exception: self._own_error},
         )
+        self._cold.router.redirect_slashes = False  # a redirect would be built from the Host header
 
     async def __call__(self, scope: Scope, receive: Receive, send: SendMessage) -> None:
         """The ASGI entry point."""
