@@ -6,14 +6,14 @@
 import re
 import sys
 from collections.abc import Callable, Iterable
-from dataclasses import MISSING, fields, is_dataclass
+from dataclasses import is_dataclass
 from pathlib import Path
-from typing import Any, get_type_hints
+from typing import Any, Literal, get_args, get_origin
 
 from click import Command, Context, Group
 
 from keywheel.cli import cli
-from keywheel.config import ALIASES, AccountSettings, Config
+from keywheel.config.table import NAME, RANGES, SETTINGS, Setting, dotted
 from keywheel.core.rows import ROWS
 from keywheel.core.types import Length, Row
 
@@ -63,63 +63,67 @@ def _length(row: Row) -> str:
 
 
 def settings() -> str:
-    """Every setting with its default and its environment name."""
-    names = {path: name for name, path in ALIASES.items()}
-    rows: list[tuple[str, ...]] = []
-    for path, default, comment in _settings(Config, ()):
-        variable = names.get(path, "KEYWHEEL_" + "__".join(path).upper())
-        rows.append((f"`{'.'.join(path)}`", default, f"`{variable}`", comment))
-    return table(("setting", "default", "environment", "meaning"), rows)
+    """Every setting with its default, its environment name, and what it may be."""
+    return table(
+        ("setting", "default", "environment", "meaning"),
+        (
+            (
+                f"`{dotted(setting.path)}`",
+                f"`{_plain(setting.default)}`",
+                f"`{setting.variable}`",
+                _meaning(setting),
+            )
+            for setting in SETTINGS.values()
+        ),
+    )
 
 
-def _settings(section: Any, path: tuple[str, ...]) -> Iterable[tuple[tuple[str, ...], str, str]]:
-    comments = _comments(section)
-    hints = get_type_hints(section)
-    for field in fields(section):
-        kind, here = hints[field.name], (*path, field.name)
-        if is_dataclass(kind):
-            yield from _settings(kind, here)
-        elif kind == dict[str, AccountSettings]:
-            yield from _settings(AccountSettings, (*here, "<name>"))
-        else:
-            default = "" if field.default is MISSING else f"`{_plain(field.default)}`"
-            yield here, default, comments.get(field.name, "")
+def _meaning(setting: Setting) -> str:
+    allowed = RANGES.get(dotted(setting.path))
+    field = next(part for part in reversed(setting.path) if part != NAME)
+    parts = [_comments(setting.section).get(field, "")]
+    if get_origin(setting.kind) is Literal:
+        parts.append(" · ".join(get_args(setting.kind)))
+    if allowed:
+        parts.append(str(allowed))
+    return "; ".join(filter(None, parts))
 
 
 def _plain(value: Any) -> str:
     if value is None or value == ():
         return "none"
-    return (
-        str(value).lower()
-        if isinstance(value, bool)
-        else f"{value:g}"
-        if isinstance(value, float)
-        else str(value)
-    )
+    if isinstance(value, bool):
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _comments(section: Any) -> dict[str, str]:
-    """The comment behind each field is its description."""
+def _comments(section: type) -> dict[str, str]:
+    """The comment behind each field is its description, on whichever line the formatter left it."""
     found: dict[str, str] = {}
     for kind in reversed(section.__mro__):
         if is_dataclass(kind):
             source = Path(sys.modules[kind.__module__].__file__ or "").read_text("utf-8")
             body = source.partition(f"class {kind.__name__}")[2].partition("\n\n\n")[0]
-            found |= dict(re.findall(r"^    ([a-z_]+): .*?  # (.+)$", body, re.MULTILINE))
+            for name, text in re.findall(
+                r"^    ([a-z_]+): ((?:.+\n?(?!    [a-z_]+:))+)", body, re.M
+            ):
+                comment = re.search(r"  # (.+)$", text, re.M)
+                found[name] = comment[1] if comment else ""
     return found
 
 
 def commands() -> str:
     """The help of every command."""
-    return "\n".join(f"```\n{text.rstrip()}\n```\n" for text in _help(cli, "keywheel"))
+    return "\n".join(f"```\n{text.rstrip()}\n```\n" for text in _help(cli, "keywheel", None))
 
 
-def _help(command: Command, name: str) -> Iterable[str]:
-    with Context(command, info_name=name, terminal_width=100, max_content_width=100) as context:
+def _help(command: Command, name: str, parent: Context | None) -> Iterable[str]:
+    extra = {"terminal_width": 100, "max_content_width": 100} | command.context_settings
+    with Context(command, parent, info_name=name, **extra) as context:
         yield command.get_help(context)
-    if isinstance(command, Group):
-        for child in sorted(command.commands):
-            yield from _help(command.commands[child], f"{name} {child}")
+        if isinstance(command, Group):
+            for child in sorted(command.commands):
+                yield from _help(command.commands[child], child, context)
 
 
 BLOCKS: dict[str, Callable[[], str]] = {

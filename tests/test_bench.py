@@ -9,6 +9,7 @@ import time
 from itertools import pairwise
 
 import pytest
+
 from scripts.bench import figures, load, material, processes, table, upstream
 from scripts.bench.figures import Figure, Row, Section
 from scripts.bench.measure import turned

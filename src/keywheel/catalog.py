@@ -3,18 +3,25 @@
 import hashlib
 import hmac
 import ssl
+import time
+from collections.abc import Generator
 from dataclasses import dataclass
+from datetime import UTC
 from email.utils import parsedate_to_datetime
 from types import TracebackType
 from typing import Self
 
 import httpx2
 
+from keywheel.config import UpstreamSettings, url_fault
+from keywheel.errors import ConfigError
 from keywheel.secret import Secret
 from keywheel.wire.models import BadCatalogue, Entry, KeyFacts, read_key, read_models
 
-MAX_BYTES = 32 * 1024 * 1024
-TIMEOUT = 10.0
+MAX_BYTES = 16 * 1024 * 1024  # the real list has about 2 MB
+TIMEOUT = 10.0  # seconds of silence
+PATIENCE = 30.0  # seconds for a whole answer
+HEADERS = {"accept": "application/json", "accept-encoding": "identity", "user-agent": "keywheel"}
 
 
 class Unavailable(Exception):
@@ -35,15 +42,41 @@ class KeyCheck:
 
 
 class Catalog:
-    """A small blocking client for the two questions; used by the keeper's thread only."""
+    """A small blocking client for the two questions; safe to use from several threads.
 
-    def __init__(self, base_url: str, *, salt: bytes, ca_file: str | None = None) -> None:
-        context = ssl.create_default_context(cafile=ca_file) if ca_file else True
+    Raises `ConfigError` when the settings cannot be used.
+    """
+
+    def __init__(
+        self,
+        base_url: str,
+        *,
+        salt: bytes,
+        ca_file: str | None = None,
+        proxy: str | None = None,
+    ) -> None:
+        if fault := url_fault(base_url):
+            raise ConfigError(f"upstream.base_url: {fault}")
+        tls = base_url.startswith("https:")
+        try:
+            context = ssl.create_default_context(cafile=ca_file) if tls and ca_file else True
+        except OSError as error:
+            raise ConfigError(f"upstream.ca_file: {ca_file}: {error.strerror}") from None
         self._base = base_url.rstrip("/")
         self._salt = salt
         self._http = httpx2.Client(
-            timeout=TIMEOUT, trust_env=False, follow_redirects=False, verify=context
+            headers=HEADERS,
+            timeout=TIMEOUT,
+            trust_env=False,
+            follow_redirects=False,
+            verify=context,
+            proxy=proxy if tls else None,
         )
+
+    @classmethod
+    def of(cls, settings: UpstreamSettings, *, salt: bytes = b"") -> Self:
+        """The catalogue of the configured upstream."""
+        return cls(settings.base_url, salt=salt, ca_file=settings.ca_file, proxy=settings.proxy)
 
     def __enter__(self) -> Self:
         return self
@@ -62,17 +95,17 @@ class Catalog:
 
     def models(self) -> tuple[Entry, ...]:
         """Every model the upstream lists. Raises `Unavailable`."""
-        status, body, _ = self._get("/models", {})
+        status, body, _ = self._get("/models")
         if status != 200:
             raise Unavailable(f"GET /models answered {status}")
         try:
             return read_models(body)
         except BadCatalogue as error:
-            raise Unavailable(f"GET /models: {error}") from error
+            raise Unavailable(f"GET /models: {error}") from None
 
     def key(self, secret: Secret) -> KeyCheck:
         """Whether a key is valid, and what is known about its account. Raises `Unavailable`."""
-        status, body, date = self._get("/key", {"authorization": f"Bearer {secret.reveal()}"})
+        status, body, date = self._get("/key", _Bearer(secret))
         if status == 401:
             return KeyCheck(False, date=date)
         if status != 200:
@@ -88,28 +121,50 @@ class Catalog:
             return None
         return hmac.digest(self._salt, account_id.encode(), hashlib.sha256).hex()
 
-    def _get(self, path: str, headers: dict[str, str]) -> tuple[int, bytes, float | None]:
+    def _get(self, path: str, auth: httpx2.Auth | None = None) -> tuple[int, bytes, float | None]:
         try:
-            with self._http.stream("GET", self._base + path, headers=headers) as response:
-                body = _limited(response)
-                return response.status_code, body, _date(response.headers.get("date"))
-        except httpx2.HTTPError as error:
+            with self._http.stream("GET", self._base + path, auth=auth) as response:
+                status = response.status_code
+                body = _whole(response, path) if status == 200 else b""
+                return status, body, _date(response.headers.get("date"))
+        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
             raise Unavailable(f"GET {path}: {type(error).__name__}") from None
 
 
-def _limited(response: httpx2.Response) -> bytes:
+class _Bearer(httpx2.Auth):
+    """Puts the key into the request at the last moment, so that no frame of ours holds it in plain text."""
+
+    def __init__(self, secret: Secret) -> None:
+        self._secret = secret
+
+    def auth_flow(
+        self, request: httpx2.Request
+    ) -> Generator[httpx2.Request, httpx2.Response, None]:
+        """The request with the key."""
+        request.headers["authorization"] = f"Bearer {self._secret.reveal()}"
+        yield request
+
+
+def _whole(response: httpx2.Response, path: str) -> bytes:
+    """The body as sent; bounded in size and time, and never decompressed."""
+    if response.headers.get("content-encoding", "identity") != "identity":
+        raise Unavailable(f"GET {path}: the answer is encoded, which was not asked for")
     parts: list[bytes] = []
-    size = 0
-    for part in response.iter_bytes():
+    size, late = 0, time.monotonic() + PATIENCE
+    for part in response.iter_raw():
         size += len(part)
         if size > MAX_BYTES:
-            raise Unavailable(f"the answer is larger than {MAX_BYTES >> 20} MiB")
+            raise Unavailable(f"GET {path}: the answer is larger than {MAX_BYTES >> 20} MiB")
+        if time.monotonic() > late:
+            raise Unavailable(f"GET {path}: no whole answer in {PATIENCE:g} s")
         parts.append(part)
     return b"".join(parts)
 
 
 def _date(value: str | None) -> float | None:
+    """UTC seconds of a Date header; "-0000" says UTC, too, and gives no zone."""
     try:
-        return parsedate_to_datetime(value).timestamp() if value else None
+        moment = parsedate_to_datetime(value) if value else None
     except ValueError:
         return None
+    return (moment.replace(tzinfo=moment.tzinfo or UTC)).timestamp() if moment else None

@@ -256,7 +256,8 @@ class Engine:
         first = next(
             (other for other in labels if group and self._groups.get(other) == group), label
         )
-        return f"account{labels.index(first) + 1}"
+        name = f"account{labels.index(first) + 1}"
+        return name if name not in self.config.accounts else f"own-{name}"
 
     def _account(self, name: str) -> Account:
         entry = self.config.accounts.get(name)
@@ -278,9 +279,11 @@ class Engine:
 
     def models(self) -> list[Entry]:
         """The models that can be used now, best first, by the comparator that serves requests."""
-        rows = [row for row in self.report()["models"] if row["state"] in ("open", "probing")]
-        rows.sort(key=lambda row: row["score"])
-        return [self.entries[row["id"]] for row in rows]
+        with self._lock:
+            report = stats_report(self.pool, self.stats, self.clock())
+            rows = [row for row in report["models"] if row["state"] in ("open", "probing")]
+            rows.sort(key=lambda row: row["score"])
+            return [self.entries[row["id"]] for row in rows]
 
     def listen(self, listener: Listener) -> None:
         """Call `listener` with every event, in the thread in which it happened."""

@@ -2,8 +2,10 @@
 
 import logging
 import threading
+from collections import deque
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from functools import partial
 from typing import Protocol
 
 from keywheel.catalog import Catalog, KeyCheck, Unavailable
@@ -11,7 +13,7 @@ from keywheel.core.pool import Pool
 from keywheel.core.quota import Reading
 from keywheel.core.types import Event
 from keywheel.secret import Secret
-from keywheel.wire.models import Entry
+from keywheel.wire.models import Entry, KeyFacts
 
 log = logging.getLogger("keywheel.keeper")
 
@@ -19,7 +21,7 @@ TICK = 0.5  # seconds between two looks at what is due
 FIRST_RETRY, LAST_RETRY = 2.0, 300.0  # seconds between tries after the upstream could not be asked
 SKEW_NOTED, SKEW_WARNED = 2.0, 5.0  # seconds of difference to the upstream's clock
 AT_ONCE = 8  # keys checked at the same time
-STOP_PATIENCE = 2.0
+STOP_PATIENCE = 1.0  # seconds that a check under way gets at the end
 
 Change = Callable[[Pool, float], Iterable[Event] | None]
 
@@ -45,12 +47,17 @@ class Pause:
         self.until = 0.0
         self._length = FIRST_RETRY
 
+    @property
+    def fresh(self) -> bool:
+        """Nothing has failed since the last success."""
+        return self._length == FIRST_RETRY
+
     def failed(self, now: float) -> None:
         """It did not work: wait longer."""
         self.until = now + self._length
         self._length = min(LAST_RETRY, self._length * 2)
 
-    def worked(self, until: float) -> None:
+    def worked(self, until: float = 0.0) -> None:
         """It worked: the next time is as planned."""
         self.until = until
         self._length = FIRST_RETRY
@@ -67,7 +74,7 @@ class Keeper:
         self._thread = threading.Thread(target=self._run, name="keywheel-keeper", daemon=True)
         self._list = Pause()
         self._keys: dict[str, Pause] = {}
-        self._warned = False
+        self._may_warn = threading.Lock()  # taken by the one warning, never given back
 
     def start(self) -> None:
         """Begin in the background; the subject is told when the first round is over."""
@@ -80,60 +87,73 @@ class Keeper:
             self._thread.join(STOP_PATIENCE)
         self._catalog.close()
 
-    def round(self, labels: Iterable[str] = ()) -> None:
-        """Do what is due now, and check these keys whether due or not."""
+    def round(self) -> None:
+        """Do what is due now."""
         now = self._subject.clock()
         if now >= self._list.until:
-            self._take_models(now)
-        due = self._due(now, labels)
-        if due:
-            with ThreadPoolExecutor(AT_ONCE, "keywheel-check") as threads:
-                list(threads.map(self._check, due))
+            self._attempt("the model list", self._list, self._take_models)
+        self._in_parallel(self._due())
 
     def _run(self) -> None:
-        first: Iterable[str] = tuple(self._subject.secrets)
         while not self._stop.is_set():
             try:
-                self.round(first)
+                self.round()
             except Exception:  # the thread must live: what failed is logged and tried again
                 log.exception("a round of the keeper failed")
-            first = ()
             self._subject.set_ready()
             self._stop.wait(TICK)
 
-    def _take_models(self, now: float) -> None:
+    def _attempt(self, what: str, pause: Pause, work: Callable[[], None]) -> None:
+        """Nothing that fails stops the rest, and nothing is tried again at once. Only the first failure is loud."""
         try:
-            self._subject.take_models(self._catalog.models())
-        except Unavailable as error:
-            self._list.failed(now)
-            log.warning("the model list could not be refreshed, the last good one stays: %s", error)
-            return
-        self._list.worked(now + self._refresh)
+            work()
+        except Exception as error:
+            if self._stop.is_set():
+                return  # the connections were closed under it
+            level = logging.WARNING if pause.fresh else logging.INFO
+            pause.failed(self._subject.clock())
+            known = isinstance(error, Unavailable)
+            told = "%s could not be looked at, what is known stays: %s"
+            log.log(level if known else logging.ERROR, told, what, error, exc_info=not known)
 
-    def _due(self, now: float, labels: Iterable[str]) -> list[str]:
-        due = dict.fromkeys(labels)
+    def _take_models(self) -> None:
+        self._subject.take_models(self._catalog.models())
+        self._list.worked(self._subject.clock() + self._refresh)
+
+    def _due(self) -> list[str]:
+        due: list[str] = []
 
         def look(pool: Pool, now: float) -> Iterable[Event]:
-            due.update(dict.fromkeys(pool.due_checks(now)))
+            due.extend(label for label in pool.due_checks(now) if self._pause(label).until <= now)
             return pool.expire(now)
 
         self._subject.note(look)
-        return [label for label in due if self._pause(label).until <= now]
+        return due
 
     def _pause(self, label: str) -> Pause:
         return self._keys.setdefault(label, Pause())
 
+    def _in_parallel(self, labels: Iterable[str]) -> None:
+        """Check keys, AT_ONCE at a time. The threads of an executor would hold up the end of the process."""
+        waiting = deque(labels)
+        workers = [
+            threading.Thread(target=self._work_off, args=(waiting,), daemon=True)
+            for _ in range(min(AT_ONCE, len(waiting)))
+        ]
+        for worker in workers:
+            worker.start()
+        for worker in workers:
+            worker.join()
+
+    def _work_off(self, waiting: deque[str]) -> None:
+        with suppress(IndexError):  # nothing is left
+            while not self._stop.is_set():
+                label = waiting.popleft()
+                self._attempt(f"key {label}", self._pause(label), partial(self._check, label))
+
     def _check(self, label: str) -> None:
-        secret = self._subject.secrets.get(label)
-        if secret is None:
-            return
-        try:
-            check = self._catalog.key(secret)
-        except Unavailable as error:
-            self._pause(label).failed(self._subject.clock())
-            log.warning("key %s could not be checked: %s", label, error)
-            return
-        self._pause(label).worked(0.0)
+        check = self._catalog.key(self._subject.secrets[label])
+        self._pause(label).worked()
         self._compare_clocks(check)
         self._note_key(label, check)
 
@@ -143,16 +163,14 @@ class Keeper:
             self._subject.note(lambda pool, now: pool.key_is_bad(label, "bad-key", now))
             return
         self._subject.take_group(label, check.account)
-        facts = check.facts
-        reading = Reading(facts.free_used, facts.free_limit) if facts else Reading(None, None)
+        reading = _reading(check.facts)
         self._subject.note(lambda pool, now: pool.key_is_good(label, reading, now))
 
     def _compare_clocks(self, check: KeyCheck) -> None:
         if check.date is None:
             return
         skew = check.date + 0.5 - self._subject.clock()  # the header has whole seconds
-        if abs(skew) > SKEW_WARNED and not self._warned:
-            self._warned = True
+        if abs(skew) > SKEW_WARNED and self._may_warn.acquire(blocking=False):
             log.warning(
                 "this machine's clock is %.0f s off the upstream's; its UTC day is used", skew
             )
@@ -163,3 +181,12 @@ class Keeper:
             return ()
 
         self._subject.note(apply)
+
+
+def _reading(facts: KeyFacts | None) -> Reading:
+    """What the core needs of a key's facts. A key without a limit of its own has room while no budget is used up."""
+    if facts is None:
+        return Reading(None, None)
+    limited = facts.limit is not None or facts.limit_remaining is not None
+    room = (facts.limit_remaining or 0.0) > 0 if limited else True
+    return Reading(facts.free_used, facts.free_limit, room and facts.spent_until is None)

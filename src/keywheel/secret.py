@@ -1,4 +1,4 @@
-"""A value that must not be seen: every way of printing or packing it gives `***`."""
+"""Values that must not be seen: every way of printing or packing them gives `***`."""
 
 from typing import NoReturn
 
@@ -31,4 +31,20 @@ class Secret:
         return hash(self.__value)
 
     def __reduce__(self) -> NoReturn:
+        raise TypeError("a secret is not packed or copied")
+
+
+class Veiled(bytes):
+    """Bytes on their way to the wire that hold a secret. They are sent as what they are and shown as `***`."""
+
+    def __repr__(self) -> str:
+        return "***"
+
+    def __str__(self) -> str:
+        return "***"
+
+    def __format__(self, spec: str) -> str:
+        return format("***", spec)
+
+    def __reduce_ex__(self, protocol: object) -> NoReturn:
         raise TypeError("a secret is not packed or copied")

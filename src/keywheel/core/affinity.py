@@ -1,4 +1,4 @@
-"""Which account a conversation used last: prompt caches are per account, so it had better stay there (routing rule A.3).
+"""Which account a conversation used last: prompt caches are per account, so it had better stay there (rule A.3).
 
 A tie-break only: it never overrides a block, a limit or the floor, and never makes a request wait.
 """

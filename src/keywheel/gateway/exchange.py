@@ -13,6 +13,7 @@ from keywheel.core.rows import ROWS
 from keywheel.core.types import Abandoned, Answered, Failed, Lease, Outcome, Verdict
 from keywheel.engine import Engine, Flow
 from keywheel.gateway.upstream import Response, Timeouts, Upstream, UpstreamError
+from keywheel.secret import Veiled
 from keywheel.wire.ask import Request
 from keywheel.wire.dialects import DIALECTS, Usage, read_usage
 from keywheel.wire.faults import Phase, Reply, judge, judge_failure
@@ -123,7 +124,7 @@ class Exchange:
             connect=min(self._limits.connect, left), head=patience, silence=patience
         )
         secret = self._engine.secrets[step.lease.key]
-        authorization = (b"authorization", f"Bearer {secret.reveal()}".encode())
+        authorization = (b"authorization", Veiled(f"Bearer {secret.reveal()}".encode()))
         body = self._request.with_model(step.lease.model)
         headers = (*self._headers, authorization)
         return await self._upstream.request("POST", self._dialect.path, headers, body, timeouts)

@@ -21,7 +21,7 @@ LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 MIN_TOKEN = 32  # characters; shorter ones can be guessed
 MIN_DIFFERENT = 8  # different characters; 32 random hex digits with fewer are one in 10^8
 _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?)(?::[0-9]{1,5})?")
-_TOKEN = re.compile(r"[!-~]*")  # what a header can carry
+_TOKEN = re.compile(r"[A-Za-z0-9._~+/-]*=*")  # what may stand behind "Bearer" (RFC 6750)
 
 
 class Access(StrEnum):
@@ -124,7 +124,7 @@ def advice(settings: GatewaySettings) -> str | None:
 def _weakness(token: str) -> str | None:
     """Why a token is refused; never the token itself."""
     if not _TOKEN.fullmatch(token):
-        return "a token has visible ASCII characters only"
+        return "a token has letters, digits and -._~+/ only"
     if len(token) < MIN_TOKEN:
         return f"a token has at least {MIN_TOKEN} characters"
     if len(set(token)) < MIN_DIFFERENT:

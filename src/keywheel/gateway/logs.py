@@ -3,7 +3,6 @@
 Every record, whoever wrote it, passes one formatter; its last step replaces loaded secrets and what looks like one.
 """
 
-import json
 import logging
 import re
 import sys
@@ -54,10 +53,10 @@ class Redactor:
 
 
 def _heads(value: str) -> Iterator[str]:
-    """How a secret may begin in a line, whole or cut: as it is, for JSON, for a URL, in base64."""
+    """How a secret may begin in a line, whole or cut: as it is, in a URL, in base64; JSON escapes nothing in it."""
     body = value.removeprefix(PUBLIC_HEAD)
     head = (body if len(body) >= TELLING else value)[:TELLING]
-    yield from (head, json.dumps(head)[1:-1], quote(head, safe=""))
+    yield from (head, quote(head, safe=""))
     yield from _in_base64(head)
 
 

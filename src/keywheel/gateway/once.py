@@ -8,28 +8,32 @@ import msgspec
 
 from keywheel import problems
 from keywheel.core.attempts import Refused
+from keywheel.core.rows import ROWS
 from keywheel.core.types import Failed
 from keywheel.engine import Engine, Terms
 from keywheel.errors import RequestFailed
 from keywheel.gateway.exchange import Exchange, Stream
 from keywheel.gateway.run import upstream
+from keywheel.gateway.upstream import Upstream
 from keywheel.problems import Problem
 from keywheel.wire.ask import read
 
 PATIENCE = 15.0  # seconds for the first look at models and keys
 HEADERS = ((b"content-type", b"application/json"), (b"user-agent", b"keywheel"))
+NO_CONNECTION = {ROWS["unreachable"].name, ROWS["bad-certificate"].name}
 Show = Callable[[str], None]
 
 
 @dataclass(slots=True)
 class Answer:
-    """The text with who gave it, or the problem."""
+    """The text with who gave it, or the problem. `unreachable`: the upstream could not be asked at all."""
 
     text: str = ""
     model: str = ""
     key: str = ""
     attempts: int = 0
     problem: Problem | None = None
+    unreachable: bool = False
 
 
 class _Delta(msgspec.Struct):
@@ -48,29 +52,30 @@ _decode = msgspec.json.Decoder(_Chunk).decode
 
 
 def ask(engine: Engine, prompt: str, model: str, show: Show) -> Answer:
-    """Ask once; `show` gets each piece of text as it comes."""
+    """Ask once; `show` gets each piece of text as it comes. Raises `ConfigError` for an unsafe upstream."""
+    client = upstream(engine.config)  # refuses before any key is sent anywhere
     engine.start()
     engine.ready.wait(PATIENCE)
     try:
-        return asyncio.run(_ask(engine, prompt, model, show))
+        return asyncio.run(_ask(engine, client, prompt, model, show))
     finally:
         engine.close()
 
 
-async def _ask(engine: Engine, prompt: str, model: str, show: Show) -> Answer:
+async def _ask(engine: Engine, client: Upstream, prompt: str, model: str, show: Show) -> Answer:
     body = msgspec.json.encode(
         {"model": model, "stream": True, "messages": [{"role": "user", "content": prompt}]}
     )
-    client = upstream(engine.config)
     answer = Answer()
     try:
         request = read(body, "chat")
-        flow = engine.open(request, Terms("cli"))
-        exchange = Exchange(engine, client, request, HEADERS, flow)
+        exchange = Exchange(engine, client, request, HEADERS, engine.open(request, Terms("cli")))
         result = await exchange.run()
         answer.attempts = len(result.tries)
         if isinstance(result, Refused):
             answer.problem = problems.of_refusal(result, "cli", engine.clock())
+            last = result.verdict.row.name if result.verdict else ""
+            answer.unreachable = last in NO_CONNECTION or not engine.entries
         elif isinstance(exchange.answer, Stream):
             answer.key, answer.model = result.lease.key, result.lease.model
             await _listen(exchange, exchange.answer, answer, show)
@@ -84,8 +89,8 @@ async def _ask(engine: Engine, prompt: str, model: str, show: Show) -> Answer:
 async def _listen(exchange: Exchange, stream: Stream, answer: Answer, show: Show) -> None:
     async def take(events: bytes) -> None:
         for line in events.splitlines():
-            if line.startswith(b"data: {"):
-                piece = _text(line[6:])
+            if line.startswith(b"data:"):
+                piece = _text(line[5:])
                 answer.text += piece
                 show(piece)
 

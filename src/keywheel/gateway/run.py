@@ -38,8 +38,9 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         return socket.create_server((address, port), family=family, backlog=BACKLOG)
     except OSError as error:
+        reason = str(error.strerror).partition(" (while")[0]  # which only repeats the address
         remedy = _REMEDIES.get(error.errno or 0, "is this an address of this machine?")
-        raise CannotListen(f"cannot listen on {host}:{port}: {error.strerror}; {remedy}") from error
+        raise CannotListen(f"cannot listen on {host}:{port}: {reason}; {remedy}") from None
 
 
 _REMEDIES = {

@@ -19,6 +19,7 @@ from collections.abc import Sequence
 
 from keywheel.gateway.connection import Connection, Phase, Timeouts, UpstreamError
 from keywheel.gateway.dial import Dialer, parse_origin, parse_proxy, tls_context
+from keywheel.secret import Veiled
 
 __all__ = ["Pool", "Response", "Timeouts", "Upstream", "UpstreamError"]
 
@@ -116,8 +117,9 @@ class Upstream:
         if body or method not in {"GET", "HEAD"}:
             lines.append(b"content-length: %d\r\n" % len(body))
         lines.append(b"\r\n")
-        head = b"".join(lines)
+        head = Veiled(b"".join(lines))
         breaks = len(lines) + 1  # the fixed part is two lines
+        del lines  # the key is in it, and a traceback may show what is here
         whole = head.count(b"\n") == head.count(b"\r") == breaks and b"\0" not in head
         if not whole or not REQUEST_LINE.fullmatch(line):
             raise ValueError("method, path or a header holds a character that HTTP forbids")

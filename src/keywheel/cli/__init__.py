@@ -1,0 +1,29 @@
+"""The command line. Data goes to standard output, talk to standard error."""
+
+import click
+
+import keywheel
+from keywheel.cli.asking import chat
+from keywheel.cli.manners import EXIT_CODES, Polite
+from keywheel.cli.reading import keys, models, stats
+from keywheel.cli.serving import serve, simulate
+from keywheel.cli.settings import completion, config
+
+COMMANDS = (chat, completion, config, keys, models, serve, simulate, stats)
+
+
+def main() -> None:
+    """The entry point of the `keywheel` command."""
+    cli(prog_name="keywheel")
+
+
+@click.group(
+    cls=Polite, context_settings={"help_option_names": ["-h", "--help"]}, epilog=EXIT_CODES
+)
+@click.version_option(keywheel.__version__, prog_name="keywheel")
+def cli() -> None:
+    """One dependable, free LLM endpoint out of your OpenRouter keys."""
+
+
+for command in COMMANDS:
+    cli.add_command(command)

@@ -1,0 +1,27 @@
+"""Which addresses of an upstream are safe to send keys to (requirement C13)."""
+
+from ipaddress import ip_address
+from urllib.parse import urlsplit
+
+
+def url_fault(url: str) -> str | None:
+    """What is wrong with a base URL, None when nothing is. Keys travel in plain text on loopback only."""
+    try:
+        parts = urlsplit(url)
+        host = parts.hostname or ""
+    except ValueError:
+        return "must look like https://host/path"
+    if "@" in parts.netloc:  # said first, and without the URL: what stands before the @ is a secret
+        return "must not hold a user or a password"
+    if parts.scheme not in ("https", "http") or not host:
+        return "must look like https://host/path"
+    if parts.scheme == "http" and not _is_loopback(host):
+        return f"must begin with https:// (http is for loopback only, and {host} is not)"
+    return None
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return host == "localhost" or ip_address(host).is_loopback
+    except ValueError:
+        return False

@@ -1,0 +1,335 @@
+"""The gateway's routes: who may use which, what goes up, what comes back, what a wrong request is told."""
+
+import json
+from itertools import product
+
+import pytest
+
+from keywheel.config import GatewaySettings
+from keywheel.secret import Secret
+from tests.gateway.asgi import (
+    GOOD,
+    HELLO,
+    HOST,
+    JSON,
+    KEY,
+    App,
+    FakeUpstream,
+    Headers,
+    Scripted,
+    app,
+)
+
+pytestmark = pytest.mark.anyio
+TOKEN = "Zm9vYmFyYmF6cXV4MTIzNDU2Nzg5MGFiY2RlZg"
+
+# Every route there is and what it needs (requirement C4); one that is missing here fails a test.
+DIALECTS = ("chat/completions", "completions", "responses", "messages", "embeddings")
+OPEN = [("GET", "/healthz"), ("GET", "/livez"), ("GET", "/readyz")]
+READ = [("GET", "/admin/stats")]
+CLIENT = [
+    *(("POST", f"{prefix}/{name}") for prefix in ("/v1", "/api/v1") for name in DIALECTS),
+    *(("GET", f"{prefix}/{name}") for prefix in ("/v1", "/api/v1") for name in ("key", "credits", "models")),
+    *(("GET", f"{prefix}/models/a/small-8b:free") for prefix in ("/v1", "/api/v1")),
+]  # fmt: skip
+
+CREDENTIALS: dict[str, Headers] = {
+    "no token": (),
+    "wrong token": ((b"authorization", b"Bearer " + TOKEN[::-1].encode()),),
+    "right token": ((b"authorization", b"Bearer " + TOKEN.encode()),),
+    "right x-api-key": ((b"x-api-key", TOKEN.encode()),),
+}
+SETTINGS = {
+    "bare loopback": GatewaySettings(),
+    "token configured": GatewaySettings(tokens=(Secret(TOKEN),)),
+    "remote": GatewaySettings(host="0.0.0.0", tokens=(Secret(TOKEN),)),
+}
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+async def ask(it: App, method: str, path: str, *headers: tuple[bytes, bytes]) -> int:
+    """The status of a plausible request."""
+    body = (
+        HELLO | {"input": "Hello", "prompt": "Hello", "max_tokens": 9} if method == "POST" else b""
+    )
+    return (await it.call(method, path, (HOST, *headers), body)).status
+
+
+# --- access ----------------------------------------------------------------------------------------
+
+
+async def test_the_table_of_routes_is_complete() -> None:
+    gateway = app().gateway
+    served = {("POST", path) for path in gateway._hot} | {
+        (method, path.replace("{id:path}", "a/small-8b:free")) for method, path in gateway._lines
+    }
+    assert served == {*OPEN, *READ, *CLIENT}
+
+
+@pytest.mark.parametrize(
+    ("route", "settings", "credentials"),
+    list(product([*OPEN, *READ, *CLIENT], SETTINGS, CREDENTIALS)),
+    ids=lambda value: " ".join(value) if isinstance(value, tuple) else value,
+)
+async def test_routes_by_settings_by_credentials(
+    route: tuple[str, str], settings: str, credentials: str
+) -> None:
+    status = await ask(app(SETTINGS[settings]), *route, *CREDENTIALS[credentials])
+    closed = settings != "bare loopback" and route not in OPEN
+    if closed and not credentials.startswith("right"):
+        assert status == 401
+    else:
+        assert status not in (401, 403, 404, 405, 500)
+
+
+@pytest.mark.parametrize("route", [*OPEN, *READ, *CLIENT], ids=" ".join)
+@pytest.mark.parametrize(
+    "header",
+    [(b"origin", b"http://evil.example"), (b"origin", b"null"), (b"host", b"evil.example")],
+)
+async def test_no_route_answers_a_foreign_page(
+    route: tuple[str, str], header: tuple[bytes, bytes]
+) -> None:
+    assert await ask(app(), *route, header) == 403
+
+
+async def test_a_refused_request_never_reaches_the_upstream() -> None:
+    it = app(SETTINGS["token configured"])
+    for route in CLIENT:
+        assert await ask(it, *route) == 401
+        assert await ask(it, *route, (b"origin", b"null")) == 403
+    assert it.upstream.sent == []
+
+
+async def test_a_401_says_how_to_authenticate() -> None:
+    it = app(SETTINGS["token configured"])
+    for method, path in [*READ, *CLIENT]:
+        reply = await it.call(method, path)
+        assert reply.headers["www-authenticate"] == "Bearer"
+        assert reply.headers["x-should-retry"] == "false"
+        error = reply.json["error"]
+        assert error["type"] == "authentication_error"
+        assert error["code"] == "unauthorized"
+
+
+async def test_messages_are_refused_in_anthropics_shape() -> None:
+    body = (await app(SETTINGS["token configured"]).call("POST", "/v1/messages")).json
+    assert (body["type"], body["error"]["type"]) == ("error", "authentication_error")
+
+
+@pytest.mark.parametrize(
+    ("method", "path"),
+    [("OPTIONS", "/v1/chat/completions"), ("OPTIONS", "/v1/models"), ("TRACE", "/healthz"), ("CONNECT", "/healthz")],
+)  # fmt: skip
+async def test_a_preflight_is_not_granted(method: str, path: str) -> None:
+    headers = (HOST, (b"access-control-request-method", b"POST"))
+    reply = await app().call(method, path, headers)
+    assert reply.status in (403, 405)
+    assert not [name for name in reply.headers if name.startswith("access-control")]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "//v1/models", "/v1//models", "/v1/./models", "/v1/x/../models", "/v1/models;x", "/v1/models%2f", "/v1",
+        "/V1/models", "/v1/models ", "/admin", "/admin/", "/admin//stats", "/admin/stats;", "/admin/../admin/stats",
+        "/./healthz", "/healthz%00", "/v1/chat/completions/", "http://127.0.0.1/v1/models", "*", "", "/.env",
+        "/v2/models", "/api/models", "/docs", "/openapi.json",
+    ],
+)  # fmt: skip
+async def test_a_path_that_is_no_route_is_a_404(path: str) -> None:
+    reply = await app().call("GET", path)
+    assert reply.status in (404, 405)
+    assert "location" not in reply.headers
+    assert reply.json["error"]["message"]
+
+
+@pytest.mark.parametrize("path", ["/v1/models/", "/admin/stats/", "/healthz/"])
+async def test_nobody_is_sent_elsewhere(path: str) -> None:
+    """A redirect would be built from the Host header."""
+    reply = await app().call("GET", path, ((b"host", b"evil.example"),))
+    assert reply.status in (403, 404)
+    assert "location" not in reply.headers
+
+
+# --- what goes up (requirement C14) ----------------------------------------------------------------
+
+OURS = {
+    b"content-type": b"application/json",
+    b"user-agent": b"keywheel",
+    b"authorization": b"Bearer " + KEY.encode(),
+}
+THEIRS = {
+    b"x-session-id": b"s1",
+    b"http-referer": b"https://app.example",
+    b"x-title": b"App",
+    b"x-openrouter-title": b"App",
+    b"x-openrouter-categories": b"cli-agent",
+}
+DROPPED = {
+    b"x-api-key": b"theirs", b"cookie": b"a=b", b"forwarded": b"for=1", b"x-forwarded-for": b"1.2.3.4",
+    b"x-real-ip": b"1.2.3.4", b"connection": b"x-session-id, keep-alive", b"keep-alive": b"5", b"te": b"trailers",
+    b"upgrade": b"h2c", b"proxy-authorization": b"Basic x", b"accept-encoding": b"gzip", b"content-length": b"7",
+    b"transfer-encoding": b"identity", b"user-agent": b"theirs", b"authorization": b"Bearer theirs",
+    b"x-stainless-os": b"Linux", b"openai-organization": b"org", b"x-keywheel-fallback": b"off",
+    b"x-request-id": b"r1", b"referer": b"https://x.example", b"origin": b"http://127.0.0.1:8787",
+    b"x-openrouterish": b"no", b"sec-fetch-site": b"none", b"via": b"1.1 x",
+}  # fmt: skip
+
+
+async def test_exactly_these_headers_go_up() -> None:
+    it = app()
+    reply = await it.call(
+        "POST", "/v1/chat/completions", (HOST, *DROPPED.items(), *THEIRS.items()), HELLO
+    )
+    assert reply.status == 200
+    (_, path, headers, _) = it.upstream.sent[0]
+    assert path == "/chat/completions"
+    assert len(dict(headers)) == len(headers)
+    assert dict(headers) == OURS | THEIRS
+
+
+async def test_nothing_is_invented() -> None:
+    it = app()
+    await it.call("POST", "/v1/chat/completions", body=HELLO)
+    assert dict(it.upstream.sent[0][2]) == OURS
+
+
+@pytest.mark.parametrize("field", ["api_key", "base_url", "api_base"])
+async def test_a_body_cannot_change_where_a_request_goes(field: str) -> None:
+    it = app()
+    reply = await it.call(
+        "POST", "/v1/chat/completions", body=HELLO | {field: "https://evil.example"}
+    )
+    assert reply.status in (200, 400)
+    assert all(field.encode() not in body for *_, body in it.upstream.sent)
+
+
+# --- what comes back (requirement C15) -------------------------------------------------------------
+
+NOISY: Headers = (
+    JSON, (b"set-cookie", b"a=b"), (b"server", b"cloudflare"), (b"cf-ray", b"1"), (b"x-ratelimit-limit", b"20"),
+    (b"x-ratelimit-remaining", b"3"), (b"x-ratelimit-reset", b"1"), (b"location", b"https://evil.example"),
+    (b"access-control-allow-origin", b"*"), (b"content-encoding", b"identity"), (b"via", b"x"), (b"x-clerk", b"1"),
+    (b"strict-transport-security", b"1"), (b"x-powered-by", b"x"), (b"x-keywheel-key", b"forged"),
+    (b"x-request-id", b"theirs"), (b"content-length", b"1"), (b"transfer-encoding", b"chunked"),
+    *((f"x-noise-{number}".encode(), b"1") for number in range(40)),
+)  # fmt: skip
+USUAL = {"content-type", "content-length", "x-request-id"}
+SERVED = {"x-keywheel-key", "x-keywheel-account", "x-keywheel-model", "x-keywheel-attempts"}
+
+
+async def test_exactly_these_headers_come_back() -> None:
+    it = app(upstream=FakeUpstream(lambda: Scripted(headers=NOISY)))
+    headers = (HOST, (b"x-request-id", b"mine"))
+    reply = await it.call("POST", "/v1/chat/completions", headers, HELLO)
+    assert set(reply.headers) == USUAL | SERVED | {"x-keywheel-overhead-ms"}
+    assert reply.headers["x-request-id"] == "mine"
+    assert reply.headers["x-keywheel-key"] == "primary"
+    assert reply.json == GOOD
+
+
+async def test_exactly_these_headers_come_back_with_a_stream() -> None:
+    choice = {"index": 0, "delta": {"content": "Hi"}, "finish_reason": "stop"}
+    events = b"data: %b\n\ndata: [DONE]\n\n" % json.dumps({"choices": [choice]}).encode()
+    noisy = ((b"content-type", b"text/event-stream"), *NOISY[1:])
+    it = app(upstream=FakeUpstream(lambda: Scripted(headers=noisy, body=events)))
+    reply = await it.call("POST", "/v1/chat/completions", body=HELLO | {"stream": True})
+    more = {"cache-control", "x-accel-buffering"}
+    assert set(reply.headers) == (USUAL - {"content-length"}) | SERVED | more
+    assert reply.body == events
+
+
+@pytest.mark.parametrize("status", [400, 401, 402, 403, 404, 429, 500, 503])
+async def test_exactly_these_headers_come_back_with_a_failure(status: int) -> None:
+    body = json.dumps({"error": {"message": f"no {KEY}", "code": status}}).encode()
+    it = app(upstream=FakeUpstream(lambda: Scripted(status, NOISY, body)))
+    reply = await it.call("POST", "/v1/chat/completions", body=HELLO)
+    may = {"retry-after", "retry-after-ms", "x-should-retry", "x-keywheel-attempts"}
+    assert USUAL <= set(reply.headers) <= USUAL | may
+    assert KEY.encode() not in reply.body
+    assert b"fa4efa4e" not in reply.body
+
+
+# --- wrong requests --------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code", "allow"),
+    [
+        ("GET", "/v1/chat/completions", 405, "method_not_allowed", "POST"),
+        ("PUT", "/api/v1/messages", 405, "method_not_allowed", "POST"),
+        ("POST", "/v1/models", 405, "method_not_allowed", "GET"),
+        ("DELETE", "/healthz", 405, "method_not_allowed", "GET"),
+        ("GET", "/v1/nothing", 404, "not_found", None),
+        ("GET", "/v1/models/no/such", 404, "not_found", None),
+        ("GET", "/v1/models/c/paid-70b", 404, "not_found", None),
+    ],
+)
+async def test_wrong_methods_and_paths(
+    method: str, path: str, status: int, code: str, allow: str | None
+) -> None:
+    reply = await app().call(method, path)
+    assert (reply.status, reply.json["error"]["code"]) == (status, code)
+    assert reply.headers.get("allow") == allow
+    assert reply.headers["x-should-retry"] == "false"
+
+
+async def test_head_is_answered_like_get() -> None:
+    reply = await app().call("HEAD", "/healthz")
+    assert reply.status == 200
+
+
+async def test_what_goes_wrong_inside_is_a_500_that_tells_nothing(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    it = app()
+
+    def fail() -> None:
+        raise RuntimeError(f"with {KEY}")
+
+    monkeypatch.setattr(it.engine, "report", fail)
+    with pytest.raises(RuntimeError):  # for the log, after the answer has gone out
+        await it.call("GET", "/admin/stats")
+
+
+# --- the reading routes ----------------------------------------------------------------------------
+
+
+async def test_models_list_what_can_be_used_with_auto_first() -> None:
+    for prefix in ("/v1", "/api/v1"):
+        body = (await app().call("GET", f"{prefix}/models")).json
+        assert body["object"] == "list"
+        first, *others = [entry["id"] for entry in body["data"]]
+        assert (first, set(others)) == ("auto", {"a/small-8b:free", "b/large-70b:free"})
+
+
+async def test_one_model_is_shown_as_listed() -> None:
+    it = app()
+    for name in ("auto", "a/small-8b:free"):
+        assert (await it.call("GET", f"/v1/models/{name}")).json["data"]["id"] == name
+
+
+async def test_readiness_follows_the_lanes() -> None:
+    it = app()
+    assert (await it.call("GET", "/readyz")).status == 200
+    it.engine.take_models([])
+    reply = await it.call("GET", "/readyz")
+    assert (reply.status, reply.json) == (503, {"status": "no usable lane"})
+    it.gateway.draining = True
+    assert (await it.call("GET", "/readyz")).json == {"status": "draining"}
+    assert (await it.call("GET", "/healthz")).status == 200
+
+
+async def test_no_reading_route_shows_a_key() -> None:
+    it = app()
+    await it.call("POST", "/v1/chat/completions", body=HELLO)
+    for method, path in [*OPEN, *READ, *CLIENT]:
+        if method == "GET":
+            reply = await it.call(method, path)
+            assert b"fa4e" not in reply.body
+            assert "fa4e" not in str(reply.headers)

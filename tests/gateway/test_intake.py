@@ -1,0 +1,231 @@
+"""What a client may send before the application sees it: sizes, times, and nothing but HTTP/1.1."""
+
+import asyncio
+import json
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+import uvicorn
+from uvicorn.server import ServerState
+
+from keywheel.gateway import intake
+from keywheel.gateway.intake import BODY_SECONDS, HEAD_SECONDS, HEAD_SIZE, HEADERS, TARGET, Intake
+
+pytestmark = pytest.mark.anyio
+GET = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n"
+POST = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\ncontent-length: 10\r\n\r\n"
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+class Wire(asyncio.Transport):
+    """The client's side of a connection: what it got, and whether it was hung up on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.got = b""
+        self.closed = False
+        self.paused = False
+
+    def write(self, data: bytes | bytearray | memoryview) -> None:
+        self.got += data
+
+    def close(self) -> None:
+        self.closed = True
+
+    def is_closing(self) -> bool:
+        return self.closed
+
+    def pause_reading(self) -> None:
+        self.paused = True
+
+    def resume_reading(self) -> None:
+        self.paused = False
+
+
+class Client:
+    """One connection to a server whose application answers 204 once the body is read."""
+
+    def __init__(self) -> None:
+        self.wire = Wire()
+        self.asked: list[str] = []
+        self.state = ServerState()
+        config = uvicorn.Config(
+            self.application, interface="asgi3", http=Intake, ws="none", log_config=None
+        )
+        config.load()
+        self.protocol = Intake(config, self.state, {})
+        self.protocol.connection_made(self.wire)
+        self.connected = self.protocol.loop.time()
+
+    async def application(self, scope: Any, receive: Callable[[], Any], send: Any) -> None:
+        self.asked.append(scope["path"])
+        while (await receive()).get("more_body"):
+            pass
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def send(self, *pieces: bytes) -> bytes:
+        """Send pieces; what came back so far."""
+        for piece in pieces:
+            if not self.wire.closed:
+                self.protocol.data_received(piece)
+        await asyncio.gather(*self.state.tasks)
+        return self.wire.got
+
+    def after(self, seconds: float) -> bool:
+        """Whether the connection is closed so long after it was made."""
+        intake.expire(self.state.connections, self.connected + seconds)
+        return self.wire.closed
+
+    async def refused(self, *pieces: bytes) -> tuple[int, str]:
+        """Status and code of a refusal, after which the connection must be closed."""
+        answer = await self.send(*pieces)
+        assert self.wire.closed
+        assert self.asked == []
+        head, _, body = answer.partition(b"\r\n\r\n")
+        assert b"\r\nconnection: close" in head
+        return int(head.split()[1]), json.loads(body)["error"]["code"]
+
+
+# --- sizes -----------------------------------------------------------------------------------------
+
+
+async def test_a_usual_request_passes() -> None:
+    client = Client()
+    assert (await client.send(GET + b"\r\n")).startswith(b"HTTP/1.1 204 ")
+    assert (await client.send(POST, b"12345", b"67890")).count(b"HTTP/1.1 204 ") == 2
+    assert client.asked == ["/healthz", "/v1/chat/completions"]
+    assert not client.wire.closed
+
+
+async def test_the_largest_head_passes_and_one_more_does_not() -> None:
+    size = HEAD_SIZE - len("/healthz") - len("hostlocalhost") - len("x")
+    assert b" 204 " in await Client().send(GET + b"x: " + b"v" * size + b"\r\n\r\n")
+    too_large = GET + b"x: " + b"v" * (size + 1) + b"\r\n\r\n"
+    assert await Client().refused(too_large) == (431, "head_too_large")
+    assert await Client().refused(*cut(too_large, 1000)) == (431, "head_too_large")
+
+
+async def test_the_most_headers_pass_and_one_more_does_not() -> None:
+    many = b"".join(b"x-%d: 1\r\n" % number for number in range(HEADERS - 1))
+    assert b" 204 " in await Client().send(GET + many + b"\r\n")
+    assert await Client().refused(GET + many + b"y: 1\r\n\r\n") == (431, "head_too_large")
+
+
+async def test_the_longest_path_passes_and_a_longer_one_does_not() -> None:
+    def get(length: int) -> bytes:
+        return b"GET /" + b"a" * (length - 1) + b" HTTP/1.1\r\nhost: localhost\r\n\r\n"
+
+    assert b" 204 " in await Client().send(get(TARGET))
+    assert await Client().refused(get(TARGET + 1)) == (414, "target_too_long")
+
+
+@pytest.mark.parametrize(
+    "endless",
+    [
+        b"GET /" + b"a" * 100_000,
+        GET + b"x: " + b"v" * 100_000,
+        GET + b"x" * 100_000,
+        b"\r\n" * 50_000,
+    ],
+    ids=["target", "value", "name", "blank lines"],
+)
+async def test_a_head_without_end_is_refused_before_it_fills_the_memory(endless: bytes) -> None:
+    client = Client()
+    pieces = cut(endless, 1000)
+    assert (await client.refused(*pieces))[0] in (400, 431)
+    assert client.protocol._seen <= HEAD_SIZE + 1000
+
+
+async def test_a_body_does_not_count_as_head() -> None:
+    client = Client()
+    head = POST.replace(b"10", b"%d" % (10 * HEAD_SIZE))
+    answer = await client.send(head + b"x" * HEAD_SIZE, *cut(b"x" * 9 * HEAD_SIZE, 50_000))
+    assert b" 204 " in answer
+
+
+# --- nothing but HTTP/1.1 --------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        b"GET http://127.0.0.1:8787/v1/models HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        b"GET http://evil.example/ HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        b"OPTIONS * HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        b"GET healthz HTTP/1.1\r\nhost: localhost\r\n\r\n",
+        b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc",
+        b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n",
+        b"nonsense\r\n\r\n",
+        POST.replace(b"content-length: 10", b"content-length: 10\r\ncontent-length: 11"),
+        POST.replace(b"content-length: 10", b"content-length: 10\r\ntransfer-encoding: chunked"),
+        POST.replace(b"content-length: 10", b"content-length: -1"),
+        GET + b" folded: x\r\n\r\n",
+        GET + b"x : y\r\n\r\n",
+        GET + b"x: a\x00b\r\n\r\n",
+        b"GET /\xc3\xa9 HTTP/1.1\r\nhost: localhost\r\n\r\n",
+    ],
+)
+async def test_what_is_no_plain_request_is_refused_in_our_shape(request_: bytes) -> None:
+    assert await Client().refused(request_) == (400, "invalid_request")
+
+
+# --- times -----------------------------------------------------------------------------------------
+
+
+async def test_a_client_that_says_nothing_is_hung_up_on() -> None:
+    client = Client()
+    assert not client.after(HEAD_SECONDS - 0.1)
+    assert client.after(HEAD_SECONDS + 0.1)
+
+
+async def test_a_head_that_comes_slowly_does_not_get_more_time() -> None:
+    client = Client()
+    await client.send(GET[:5], GET[5:20])
+    assert not client.after(HEAD_SECONDS - 0.1)
+    assert client.after(HEAD_SECONDS + 0.1)
+
+
+async def test_a_body_has_a_time_of_its_own() -> None:
+    client = Client()
+    client.protocol.data_received(POST + b"123")
+    assert not client.after(BODY_SECONDS - 0.1)
+    assert client.after(BODY_SECONDS + 0.1)
+    client.protocol.connection_lost(None)
+    await asyncio.gather(*client.state.tasks)
+
+
+async def test_an_answer_may_take_as_long_as_it_takes() -> None:
+    client = Client()
+    await client.send(POST + b"1234567890")
+    assert not client.after(10_000)
+
+
+async def test_a_further_request_has_its_time_from_its_first_byte() -> None:
+    client = Client()
+    await client.send(GET + b"\r\n", b"\r\n")
+    assert client.after(HEAD_SECONDS + 1)
+
+
+async def test_a_client_that_we_do_not_read_from_is_not_to_blame() -> None:
+    client = Client()
+    client.protocol.data_received(POST + b"123")
+    client.protocol.flow.pause_reading()
+    assert not client.after(10_000)
+    client.protocol.flow.resume_reading()
+    assert client.after(10_000)
+    client.protocol.connection_lost(None)
+    await asyncio.gather(*client.state.tasks)
+
+
+async def test_other_protocols_are_left_alone() -> None:
+    intake.expire([object()], 1e9)
+
+
+def cut(data: bytes, size: int) -> list[bytes]:
+    return [data[start : start + size] for start in range(0, len(data), size)]
