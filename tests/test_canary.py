@@ -10,6 +10,7 @@ import io
 import json
 import logging
 import pickle
+import sys
 import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -22,7 +23,7 @@ from keywheel.config import GatewaySettings, LogSettings
 from keywheel.engine import Engine
 from keywheel.environment import Environment, gather
 from keywheel.errors import ConfigError
-from keywheel.gateway import logs
+from keywheel.gateway import inference, logs
 from keywheel.gateway.guard import Guard
 from keywheel.gateway.upstream import UpstreamError
 from keywheel.keys import KeyEntry
@@ -223,20 +224,29 @@ async def test_an_upstream_that_cannot_be_reached_is_not_quoted(log: io.StringIO
     assert seen(reply.body.decode() + log.getvalue()) == []
 
 
-async def test_a_bug_on_the_way_up_remembers_no_key() -> None:
+async def test_a_bug_on_the_way_up_remembers_no_key(monkeypatch: pytest.MonkeyPatch) -> None:
     def fail() -> Scripted:
         raise RuntimeError("a bug")
 
+    told: list[traceback.TracebackException] = []
+
+    def note(_event: str, **_fields: object) -> None:
+        bug = sys.exception()
+        assert bug is not None
+        told.append(traceback.TracebackException.from_exception(bug, capture_locals=True))
+
+    monkeypatch.setattr(inference.log, "exception", note)
     it = app(upstream=FakeUpstream(fail))
     it.engine.secrets["primary"] = Secret(KEYS[0])
-    with pytest.raises(RuntimeError) as caught:
-        await it.call("POST", "/v1/chat/completions", body=HELLO)
-    told = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
+    reply = await it.call("POST", "/v1/chat/completions", body=HELLO)
+    assert (reply.status, json.loads(reply.body)["error"]["code"]) == (500, "internal_error")
+    assert it.engine.pool.open_leases == 0
     ours = [
         str(frame.locals)
-        for frame in told.stack
+        for frame in told[0].stack
         if "keywheel" in frame.filename and "tests" not in frame.filename
     ]
+    assert ours
     assert seen("".join(ours)) == []
 
 

@@ -9,7 +9,7 @@ import traceback
 import msgspec
 import pytest
 
-from keywheel.secret import Secret
+from keywheel.secret import Secret, Veiled
 
 VALUE = "sk-or-v1-" + "5ec2e7" * 10
 
@@ -68,3 +68,35 @@ def test_equal_secrets_are_equal_and_nothing_else_is() -> None:
     assert Secret(VALUE) != Secret(VALUE + "1")
     assert Secret(VALUE) != VALUE
     assert len({Secret(VALUE), Secret(VALUE)}) == 1
+
+
+# --- bytes on their way to a header ----------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    "show",
+    [
+        repr,
+        str,
+        "{}".format,
+        "{!r}".format,
+        "%s".__mod__,
+        lambda it: f"{it:>40}",
+        lambda it: repr([it, (b"authorization", it)]),
+    ],
+)
+def test_veiled_bytes_are_not_shown(show) -> None:
+    assert VALUE not in show(Veiled(VALUE.encode()))
+
+
+@pytest.mark.parametrize("pack", [pickle.dumps, copy.copy, copy.deepcopy])
+def test_veiled_bytes_are_not_packed_or_copied(pack) -> None:
+    with pytest.raises(TypeError):
+        pack(Veiled(VALUE.encode()))
+
+
+def test_veiled_bytes_are_bytes_for_everything_else() -> None:
+    veiled = Veiled(VALUE.encode())
+    assert b"x: %b\r\n" % veiled == b"x: " + VALUE.encode() + b"\r\n"
+    assert b"".join([b"a", veiled]) == b"a" + VALUE.encode()
+    assert veiled == VALUE.encode()

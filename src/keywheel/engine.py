@@ -104,8 +104,7 @@ class Engine:
         with self._lock:
             if self._keeper:
                 return
-            upstream = self.config.upstream
-            catalog = Catalog(upstream.base_url, salt=os.urandom(32), ca_file=upstream.ca_file)
+            catalog = Catalog.of(self.config.upstream, salt=os.urandom(32))
             self._keeper = Keeper(self, catalog, self.config.models.refresh)
         self._keeper.start()
 

@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+
 from tests.journeys.rig import Rig, rig
 
 HERE = Path(__file__).parent
@@ -37,18 +38,24 @@ def run(*command: str, folder: Path = HERE) -> str:
     return done.stdout
 
 
+def run_python(script: str, package: str, address: str) -> str:
+    """The output of a script that has one package at its disposal."""
+    isolated = (UV, "run", "--isolated", "--no-project", "--quiet", "--python", sys.executable)
+    return run(*isolated, "--with", package, "python", script, address).strip()
+
+
 @pytest.mark.parametrize("version", ["3.54.0", "2.54.0"])
 def test_the_openai_python_sdk(running: Rig, version: str) -> None:
-    isolated = (UV, "run", "--isolated", "--no-project", "--quiet", "--python", sys.executable)
-    output = run(
-        *isolated,
-        "--with",
-        f"openai=={version}",
-        "python",
-        "openai_sdk.py",
-        f"{running.address}/v1",
-    )
-    assert output.strip() == f"ok {version}"
+    output = run_python("openai_sdk.py", f"openai=={version}", f"{running.address}/v1")
+    assert output == f"ok {version}"
+
+
+@pytest.mark.parametrize("version", ["1.3.84"])
+def test_openrouters_own_sdk(running: Rig, version: str) -> None:
+    """It validates strictly: a field of another type than OpenRouter's is an error."""
+    address = f"{running.address}/api/v1"
+    output = run_python("openrouter_sdk.py", f"openrouter=={version}", address)
+    assert output == f"ok {version}"
 
 
 @pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed")

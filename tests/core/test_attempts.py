@@ -4,19 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
-from tests.core.build import (
-    NOON,
-    account,
-    answered,
-    failed,
-    heal,
-    model,
-    on,
-    pool,
-    run,
-    take,
-    until,
-)
 
 from keywheel.core.attempts import (
     Done,
@@ -46,6 +33,19 @@ from keywheel.core.types import (
     NoLane,
     Provenance,
     Scope,
+)
+from tests.core.build import (
+    NOON,
+    account,
+    answered,
+    failed,
+    heal,
+    model,
+    on,
+    pool,
+    run,
+    take,
+    until,
 )
 
 Script = Callable[[Lease], Report | Answered | Failed]

@@ -6,9 +6,9 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 import pytest
-from tests.gateway.rawserver import RawServer
 
 from keywheel.gateway.upstream import Response, Timeouts, Upstream, UpstreamError
+from tests.gateway.rawserver import RawServer
 
 SHORT = Timeouts(connect=2.0, head=0.04, silence=0.04, write=0.04, pool=0.02)
 PATIENT = Timeouts(connect=2.0, head=2.0, silence=2.0, write=2.0, pool=2.0)

@@ -279,6 +279,11 @@ async def test_wrong_methods_and_paths(
     assert reply.headers["x-should-retry"] == "false"
 
 
+async def test_websockets_are_not_served() -> None:
+    with pytest.raises(RuntimeError, match="websocket is not served"):
+        await app().gateway({"type": "websocket"}, None, None)  # pyright: ignore[reportArgumentType]
+
+
 async def test_head_is_answered_like_get() -> None:
     reply = await app().call("HEAD", "/healthz")
     assert reply.status == 200

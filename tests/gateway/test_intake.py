@@ -2,6 +2,7 @@
 
 import asyncio
 import json
+import socket
 from collections.abc import Callable
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 import uvicorn
 from uvicorn.server import ServerState
 
-from keywheel.gateway import intake
+from keywheel.gateway import intake, run
 from keywheel.gateway.intake import BODY_SECONDS, HEAD_SECONDS, HEAD_SIZE, HEADERS, TARGET, Intake
 
 pytestmark = pytest.mark.anyio
@@ -60,7 +61,7 @@ class Client:
         config.load()
         self.protocol = Intake(config, self.state, {})
         self.protocol.connection_made(self.wire)
-        self.connected = self.protocol.loop.time()
+        self.now = 1000.0
 
     async def application(self, scope: Any, receive: Callable[[], Any], send: Any) -> None:
         self.asked.append(scope["path"])
@@ -78,8 +79,10 @@ class Client:
         return self.wire.got
 
     def after(self, seconds: float) -> bool:
-        """Whether the connection is closed so long after it was made."""
-        intake.expire(self.state.connections, self.connected + seconds)
+        """Whether the connection is closed after so many further seconds, in which the server looked twice."""
+        intake.expire(self.state.connections, self.now)
+        self.now += seconds
+        intake.expire(self.state.connections, self.now)
         return self.wire.closed
 
     async def refused(self, *pieces: bytes) -> tuple[int, str]:
@@ -186,9 +189,9 @@ async def test_a_client_that_says_nothing_is_hung_up_on() -> None:
 
 async def test_a_head_that_comes_slowly_does_not_get_more_time() -> None:
     client = Client()
-    await client.send(GET[:5], GET[5:20])
-    assert not client.after(HEAD_SECONDS - 0.1)
-    assert client.after(HEAD_SECONDS + 0.1)
+    for start in range(0, 20, 5):
+        await client.send(GET[start : start + 5])
+        assert client.after(HEAD_SECONDS / 4 + 0.1) is (start == 15)
 
 
 async def test_a_body_has_a_time_of_its_own() -> None:
@@ -218,9 +221,25 @@ async def test_a_client_that_we_do_not_read_from_is_not_to_blame() -> None:
     client.protocol.flow.pause_reading()
     assert not client.after(10_000)
     client.protocol.flow.resume_reading()
-    assert client.after(10_000)
+    assert not client.after(BODY_SECONDS - 0.1)
+    assert client.after(0.2)
     client.protocol.connection_lost(None)
     await asyncio.gather(*client.state.tasks)
+
+
+def test_a_server_looks_after_its_connections(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def application(scope: Any, receive: Callable[[], Any], send: Any) -> None:
+        while scope["type"] == "lifespan":
+            await send({"type": (await receive())["type"] + ".complete"})
+
+    monkeypatch.setattr(run, "SWEEP", 1)
+    monkeypatch.setattr(Intake, "patience", 0.01)
+    with (
+        run.listen("127.0.0.1", 0) as bound,
+        run.in_thread(application, bound),
+        socket.create_connection(bound.getsockname(), timeout=5) as silent,
+    ):
+        assert silent.recv(1) == b""
 
 
 async def test_other_protocols_are_left_alone() -> None:

@@ -4,10 +4,10 @@ import asyncio
 import random
 
 import pytest
-from tests.gateway.asking import BOTH_LOOPS, PATIENT, ask, asking, fetch, read_all
-from tests.gateway.rawserver import EMPTY, OK, Peer, answering, chunked, reply, serving
 
 from keywheel.gateway.upstream import Upstream
+from tests.gateway.asking import BOTH_LOOPS, PATIENT, ask, asking, fetch, read_all
+from tests.gateway.rawserver import EMPTY, OK, Peer, answering, chunked, reply, serving
 
 pytestmark = pytest.mark.anyio
 

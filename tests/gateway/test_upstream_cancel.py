@@ -5,10 +5,10 @@ import time
 from contextlib import suppress
 
 import pytest
-from tests.gateway.asking import BOTH_LOOPS, PATIENT, ask, asking, fetch, read_all
-from tests.gateway.rawserver import EMPTY, OK, Peer, answering, chunked, reply, serving
 
 from keywheel.gateway.upstream import Upstream
+from tests.gateway.asking import BOTH_LOOPS, PATIENT, ask, asking, fetch, read_all
+from tests.gateway.rawserver import EMPTY, OK, Peer, answering, chunked, reply, serving
 
 pytestmark = pytest.mark.anyio
 

@@ -6,11 +6,11 @@ import ssl
 import time
 
 import pytest
-from tests.gateway.asking import fail, fetch
-from tests.gateway.rawserver import answering, reply, serving
 
 from keywheel.gateway.dial import Patience, is_permitted, parse_origin, parse_proxy, tls_context
 from keywheel.gateway.upstream import Timeouts, Upstream, UpstreamError
+from tests.gateway.asking import fail, fetch
+from tests.gateway.rawserver import answering, reply, serving
 
 pytestmark = pytest.mark.anyio
 

@@ -4,11 +4,11 @@ import asyncio
 import socket
 
 import pytest
-from tests.gateway.asking import BOTH_LOOPS, PATIENT, SHORT, ask, asking, fail, fetch, read_all
-from tests.gateway.rawserver import OK, Peer, answering, chunked, ending_with, reply, serving, until
 
 from keywheel.gateway.connection import Connection
 from keywheel.gateway.upstream import Upstream, UpstreamError
+from tests.gateway.asking import BOTH_LOOPS, PATIENT, SHORT, ask, asking, fail, fetch, read_all
+from tests.gateway.rawserver import OK, Peer, answering, chunked, ending_with, reply, serving, until
 
 pytestmark = pytest.mark.anyio
 

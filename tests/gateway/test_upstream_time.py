@@ -5,10 +5,10 @@ import time
 from typing import cast
 
 import pytest
-from tests.gateway.asking import BOTH_LOOPS, PATIENT, SHORT, ask, asking, fail, fetch
-from tests.gateway.rawserver import OK, Peer, answering, reply, serving
 
 from keywheel.gateway.upstream import Timeouts, Upstream, UpstreamError
+from tests.gateway.asking import BOTH_LOOPS, PATIENT, SHORT, ask, asking, fail, fetch
+from tests.gateway.rawserver import OK, Peer, answering, reply, serving
 
 pytestmark = pytest.mark.anyio
 

@@ -11,10 +11,10 @@ from pathlib import Path
 
 import pytest
 import trustme
-from tests.gateway.asking import BOTH_LOOPS, PATIENT, fail, fetch
-from tests.gateway.rawserver import OK, Peer, answering, chunked, reply, serving
 
 from keywheel.gateway.upstream import Timeouts, Upstream, UpstreamError
+from tests.gateway.asking import BOTH_LOOPS, PATIENT, fail, fetch
+from tests.gateway.rawserver import OK, Peer, answering, chunked, reply, serving
 
 pytestmark = pytest.mark.anyio
 

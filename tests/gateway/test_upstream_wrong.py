@@ -3,10 +3,10 @@
 import asyncio
 
 import pytest
-from tests.gateway.asking import BOTH_LOOPS, ask, asking, fail, fetch
-from tests.gateway.rawserver import OK, Peer, ending_with, reply, serving
 
 from keywheel.gateway.upstream import UpstreamError
+from tests.gateway.asking import BOTH_LOOPS, ask, asking, fail, fetch
+from tests.gateway.rawserver import OK, Peer, ending_with, reply, serving
 
 pytestmark = pytest.mark.anyio
 

@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 
 import pytest
+
 from tests.journeys.rig import Rig, rig
 
 SAID = [{"role": "user", "content": "Hello"}]

@@ -4,9 +4,9 @@ import json
 from collections import Counter
 
 import pytest
-from tests.journeys.rig import HELLO, Rig, rig
 
 from keywheel import sim
+from tests.journeys.rig import HELLO, Rig, rig
 
 
 @pytest.fixture

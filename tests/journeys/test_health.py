@@ -5,7 +5,6 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import pytest
-from tests.journeys.rig import HELLO, Rig, rig
 
 from keywheel import sim
 from keywheel.config import Config, UpstreamSettings
@@ -14,6 +13,7 @@ from keywheel.engine import Engine
 from keywheel.gateway import run
 from keywheel.keys import KeyEntry
 from keywheel.secret import Secret
+from tests.journeys.rig import HELLO, Rig, rig
 
 ROOMY = sim.Account(minute_limit=10_000, day_limit=10_000)
 PAST_A_LADDER = 20.0  # seconds after which a model's first guessed block is over

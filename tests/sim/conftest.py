@@ -5,9 +5,9 @@ from collections.abc import Callable
 from math import inf
 
 import pytest
-from tests.sim.client import NOON, Client
 
 from keywheel.sim import Scenario, World, create_app, demo_keys
+from tests.sim.client import NOON, Client
 
 
 @pytest.fixture

@@ -8,7 +8,6 @@ from typing import Any
 
 import httpx2
 import pytest
-from tests.sim.client import FREE, NOON, PLAIN, Answer, Client
 
 from keywheel.sim import (
     SCENARIOS,
@@ -20,6 +19,7 @@ from keywheel.sim import (
     demo_keys,
     fixture_models,
 )
+from tests.sim.client import FREE, NOON, PLAIN, Answer, Client
 
 pytestmark = pytest.mark.anyio
 

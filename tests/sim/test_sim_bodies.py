@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.sim.client import FREE, NOON, PLAIN, Answer, Client
 
 from keywheel.sim import (
     Account,
@@ -24,6 +23,7 @@ from keywheel.sim import (
 )
 from keywheel.sim.kinds import COMMITTED
 from keywheel.sim.requests import Request
+from tests.sim.client import FREE, NOON, PLAIN, Answer, Client
 
 pytestmark = pytest.mark.anyio
 

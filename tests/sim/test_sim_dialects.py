@@ -6,12 +6,12 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from tests.sim.client import EMBED_ENTRY, FREE, HELLO, PLAIN, Answer, Client
 
 from keywheel.sim import Account, Behaviour, Kind, Scenario, World
 from keywheel.sim.dialects import DIALECTS
 from keywheel.sim.kinds import COMMITTED, FINAL
 from keywheel.sim.refusals import REFUSALS
+from tests.sim.client import EMBED_ENTRY, FREE, HELLO, PLAIN, Answer, Client
 
 pytestmark = pytest.mark.anyio
 

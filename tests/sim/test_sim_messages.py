@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.sim.client import FREE, PLAIN, Answer, Client
 
 from keywheel.sim import Account, Ask, Scenario, World
 from keywheel.sim.dialects import DIALECTS
+from tests.sim.client import FREE, PLAIN, Answer, Client
 
 pytestmark = pytest.mark.anyio
 

@@ -7,9 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.sim.client import EMBED, EMBED_ENTRY, FREE, Client
 
 from keywheel.sim import Behaviour, Scenario, ScenarioError, World, fixture_models, scenario
+from tests.sim.client import EMBED, EMBED_ENTRY, FREE, Client
 
 pytestmark = pytest.mark.anyio
 

@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 import pytest
-from tests.sim.client import NOON, PLAIN
 
 from keywheel.sim import SCENARIOS, Account, Ask, Kind, Scenario, World, demo_keys
+from tests.sim.client import NOON, PLAIN
 
 ASK = Ask(models=(PLAIN,))
 DAY = 86400.0

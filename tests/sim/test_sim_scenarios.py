@@ -4,7 +4,6 @@ import re
 from pathlib import Path
 
 import pytest
-from tests.sim.client import FREE, NOON, PLAIN
 
 from keywheel.sim import (
     SCENARIOS,
@@ -19,6 +18,7 @@ from keywheel.sim import (
     scenario,
 )
 from keywheel.sim.spec import GONE, Saturation
+from tests.sim.client import FREE, NOON, PLAIN
 
 TOML = """
 summary = "two accounts, one of them nearly spent"

@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.sim.client import FREE, PLAIN, Answer, Client
 
 from keywheel.sim import Account, Behaviour, Scenario, World
+from tests.sim.client import FREE, PLAIN, Answer, Client
 
 pytestmark = pytest.mark.anyio
 

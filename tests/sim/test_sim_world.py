@@ -4,10 +4,10 @@ from collections import Counter
 from dataclasses import replace
 
 import pytest
-from tests.sim.client import FREE, NOON, PLAIN
 
 from keywheel.sim import SCENARIOS, Account, Ask, Behaviour, Kind, Scenario, World, demo_keys
 from keywheel.sim.spec import Outage, Saturation
+from tests.sim.client import FREE, NOON, PLAIN
 
 KEY = demo_keys()[0]
 OTHER = "sk-or-v1-" + "f" * 64

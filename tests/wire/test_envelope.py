@@ -33,6 +33,7 @@ ZOD = json.dumps([{"code": "invalid_value", "path": ["x"], "message": "Invalid o
         {"error": {"code": 502, "error": "gone"}},
         {"error": True, **INNER},
         {"error": None, "choices": [None, {"error": None}, {"error": INNER}]},
+        {"error": INNER, "response": {"id": "resp_x"}},
     ],
 )
 def test_an_error_is_read_out_of_every_envelope(body: Any) -> None:
@@ -47,11 +48,22 @@ def test_no_error_is_found_where_there_is_none(body: Any) -> None:
     assert not read(body).found
 
 
+def test_what_is_no_error_has_no_kind_and_json_is_no_sentence() -> None:
+    assert read({"type": "ping"}).kind == ""
+    assert read('{"error":{"code":502}}').message == ""
+
+
+@pytest.mark.parametrize(("code", "sent"), [("999999", 999_999), ("", 1_000_000), ("-1", -1)])
+def test_a_code_has_at_most_six_digits(code: str, sent: int) -> None:
+    assert read({"error": {"code": sent}}).code == code
+
+
 def test_a_validation_error_speaks_with_its_first_issue() -> None:
     said = read({"success": False, "error": {"name": "ZodError", "message": ZOD}})
     assert (said.found, said.message) == (True, "Invalid option")
     assert read({"error": {"message": "[429] too many"}}).message == "[429] too many"
     assert read({"error": {"message": "[]"}}).message == "[]"
+    assert read({"error": {"message": f"\n{ZOD}"}}).message == "Invalid option"
 
 
 @pytest.mark.parametrize("where", ["metadata", "error", "top"])
@@ -74,17 +86,23 @@ def test_provider_and_user_stand_at_the_top() -> None:
     said = read({"error": INNER, "provider": "P", "user_id": "user_x"})
     assert (said.provider, said.user) == ("P", "user_x")
     assert read({"error": INNER, "user_id": 7}).user is None
+    assert len(read({"error": INNER, "user_id": "x" * 200}).user or "") == 128
 
 
 @pytest.mark.parametrize(
     "raw",
     [
         "too long", {"message": "too long"}, '{"message":"too long"}', '{"error":"too long"}', '{"detail":"too long"}',
-        '{"error":{"message":"too long"}}', '[{"error":{"message":"too long"}}]',
+        ' {"message":"too long"}', '{"error":{"message":"too long"}}', '[{"error":{"message":"too long"}}]',
     ],
 )  # fmt: skip
 def test_the_providers_words_are_taken_out_of_json(raw: Any) -> None:
     assert read({"error": {"message": "x", "metadata": {"raw": raw}}}).raw == "too long"
+
+
+def test_line_breaks_that_nobody_escaped_are_read_in_the_providers_words() -> None:
+    raw = '{"message":"too\nlong"}'
+    assert read({"error": {"message": "x", "metadata": {"raw": raw}}}).raw == "too\nlong"
 
 
 @pytest.mark.parametrize("raw", ['{"error":{"message":"cut o', "", "[", "{}", "[]"])
@@ -113,6 +131,8 @@ def test_members_of_an_odd_type_read_as_absent(odd: dict[str, Any]) -> None:
         (Form.EMPTY, b""),
         (Form.EMPTY, b" \r\n"),
         (Form.HTML, b"\n <html>"),
+        (Form.HTML, b"\xef\xbb\xbf<html>"),
+        (Form.TEXT, b"X"),
         (Form.TEXT, b"error code: 1015"),
         (Form.TEXT, b"17"),
         (Form.TEXT, b"\xff\xfe"),
@@ -136,9 +156,17 @@ def test_texts_are_cut_to_what_is_looked_at() -> None:
     assert read_body(b" error code: 1015\n").message == "error code: 1015"
 
 
-@pytest.mark.parametrize("body", [b"{", b"\xff", b"NaN", b'{"a":-Infinity}', b"[" * 9_000])
+@pytest.mark.parametrize("body", [b"{", b"\xff", b"NaN", b'{"a":-Infinity}', b'{"a":"\n"}'])
 def test_an_answer_is_read_strictly(body: bytes) -> None:
     with pytest.raises(ValueError, match=r"."):
+        parse(body)
+
+
+@pytest.mark.parametrize(
+    ("why", "body"), [("nested too deep", b"[" * 100_000), ("NaN is not JSON", b"[NaN]")]
+)
+def test_the_reason_for_refusing_an_answer_is_told(why: str, body: bytes) -> None:
+    with pytest.raises(ValueError, match=f"^{why}$"):
         parse(body)
 
 
@@ -159,6 +187,7 @@ def test_half_surrogates_are_json_all_the_same() -> None:
         (r"a\x00b\x9fc\u2029d\u202ee", "a\0b\x9fc\u2029d\u202ee"),
         (r"\ud800", "\ud800"),
         ("blanks around", " blanks around "),
+        ("XXXX", "XXXX"),
     ],
 )
 def test_texts_are_cleaned(shown: str, said: str) -> None:

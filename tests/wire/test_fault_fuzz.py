@@ -7,12 +7,12 @@ import time
 
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.wire.replying import NOON, RECORDED, envelope
 
 from keywheel.core.types import Verdict
 from keywheel.wire.faults import Phase, Reply, judge
 from keywheel.wire.moments import refused_moments
 from keywheel.wire.patterns import UNSEEN
+from tests.wire.replying import NOON, RECORDED, envelope
 
 FUZZ = settings(
     max_examples=int(os.environ.get("KEYWHEEL_FUZZ_EXAMPLES", "300")),

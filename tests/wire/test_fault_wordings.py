@@ -4,9 +4,9 @@ import json
 from typing import Any
 
 import pytest
-from tests.wire.replying import NOON, refusal, refused_by, reply
 
 from keywheel.wire.faults import Phase, judge
+from tests.wire.replying import NOON, refusal, refused_by, reply
 
 PRIVACY = {"failed_routing_step": "Filter by Guardrails"}
 POOL = "x:free is temporarily rate-limited upstream. Please retry shortly"

@@ -7,6 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+
+from keywheel.core.rows import ROWS
+from keywheel.core.types import Charge, Length, Retry, Verdict
+from keywheel.wire.faults import FAILURES, Phase, Reply, judge, judge_failure
 from tests.wire.replying import (
     NOON,
     RECORDED,
@@ -19,10 +23,6 @@ from tests.wire.replying import (
     reply,
     wrapped,
 )
-
-from keywheel.core.rows import ROWS
-from keywheel.core.types import Charge, Length, Retry, Verdict
-from keywheel.wire.faults import FAILURES, Phase, Reply, judge, judge_failure
 
 FAULTS = {
     "request": "client",

@@ -1,10 +1,10 @@
 """When to come back: every form in which an answer says it, and the bounds of what is believed."""
 
 import json
+import time
 from typing import Any
 
 import pytest
-from tests.wire.replying import NOON, envelope
 
 from keywheel.core.types import DAY
 from keywheel.wire.envelope import Envelope, read
@@ -18,6 +18,7 @@ from keywheel.wire.moments import (
     refused_moments,
     said_until,
 )
+from tests.wire.replying import NOON, envelope
 
 NOTHING = Envelope()
 DATE = "Mon, 05 Oct 2026 12:00:00 GMT"
@@ -69,7 +70,7 @@ def test_every_documented_form_is_read(wait: float, value: str) -> None:
         "9" * 20, "9" * 400, f"{NOON - 60:.0f}", f"{(NOON + 3650 * DAY) * 1000:.0f}", "1970-01-01", "2026-13-01",
         "Mon, 05 Oct 2026 11:59:00 GMT", "Mon, 05 Oct 1994 12:00:00 GMT", "Monday, 05-Oct-94 12:00:00 GMT",
         "Mon, 45 Oct 2026 12:00:00 GMT", "Mon, 05 Foo 2026 12:00:00 GMT", "Mon, 05 Oct 2026 12::0:00 GMT",
-        "0001-01-01T00:00:00+23:59", "200000", "3d", "5000-01-01",
+        "Mon, 05 Oct 026 12:01:00 GMT", "0001-01-01T00:00:00+23:59", "200000", "3d", "5000-01-01",
     ],
 )  # fmt: skip
 def test_what_is_negative_past_absurd_or_no_moment_is_ignored_and_told(value: str) -> None:
@@ -86,6 +87,44 @@ def test_what_is_believed_is_bounded_by_class(wait: float, bounds: Bounds) -> No
     assert waited(f"{1.9 * DAY:.0f}", bounds) == wait
 
 
+def test_the_longest_wait_that_is_believed() -> None:
+    assert waited(f"{2 * DAY:.0f}") == DAY
+    assert waited(f"{2 * DAY + 1:.0f}") is None
+
+
+def test_a_number_from_1e8_on_is_a_moment_and_from_1e11_on_in_milliseconds() -> None:
+    for value in ("100000000", "100000000000"):
+        assert said_until({"retry-after": value}, NOTHING, 1e8 - 60) == 1e8
+
+
+def test_what_is_too_long_for_a_moment_is_none() -> None:
+    assert waited("17".rjust(64)) == 17
+    assert waited("17".rjust(65)) is None
+
+
+@pytest.mark.skipif(not hasattr(time, "tzset"), reason="the zone of a process is fixed here")
+@pytest.mark.parametrize("value", ["2026-10-05 12:01:00", "Mon, 05 Oct 2026 12:01:00 GMT"])
+def test_dates_without_a_zone_are_utc_wherever_we_are(
+    value: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with monkeypatch.context() as elsewhere:
+        elsewhere.setenv("TZ", "XXX-5")
+        time.tzset()
+        told = waited(value)
+    time.tzset()
+    assert told == 60
+
+
+@pytest.mark.parametrize(
+    ("objection", "year"),
+    [("too far ahead", "69"), ("negative or past", "70"), ("negative or past", "94")],
+)
+def test_two_digits_are_a_year_from_1970_to_2069(objection: str, year: str) -> None:
+    date = f"Monday, 05-Oct-{year} 12:01:00 GMT"
+    (sentence,) = refused_moments({"retry-after": date}, b"", NOON)
+    assert sentence == f"retry-after {date} ignored: {objection}"
+
+
 def test_only_a_budget_lasts_longer_than_two_days() -> None:
     waits = [waited("2026-10-31", bounds) for bounds in (TRANSIENT, QUOTA, BUDGET)]
     assert waits == [None, None, 25.5 * DAY]
@@ -98,6 +137,7 @@ def test_only_a_budget_lasts_longer_than_two_days() -> None:
         (17, {"retry_after_seconds": 17, "retry_after_seconds_raw": 16.007}),
         (16.007, {"retry_after_seconds_raw": 16.007}),
         (9, {"headers": {"Retry-After": "9"}, "retry_after_seconds": 17}),
+        (9, {"headers": {"Retry-After": "9", "X-RateLimit-Reset": "5"}}),
         (60, {"headers": {"X-RateLimit-Reset": (NOON + 60) * 1000}}),
         (60, {"resets_at": "2026-10-05T12:01:00Z"}),
         (8, {"retry_after_seconds": -1, "retry_after_seconds_raw": 8}),
@@ -125,6 +165,22 @@ def test_availability_and_the_sentence_name_moments_too() -> None:
         )
 
 
+@pytest.mark.parametrize(
+    ("source", "error"),
+    [
+        ("retry-after", {"metadata": {"headers": {"Retry-After": -1}}}),
+        ("retry-after", {"availability": {"retry_after": -1}}),
+        ("retry-after", {"metadata": {"retry_after_seconds": -1}}),
+        ("retry-after", {"metadata": {"retry_after_seconds_raw": -1}}),
+        ("x-ratelimit-reset", {"metadata": {"headers": {"X-RateLimit-Reset": -1}}}),
+        ("resets", {"metadata": {"resets_at": -1}}),
+    ],
+)
+def test_each_place_is_called_what_it_stands_for(source: str, error: dict[str, Any]) -> None:
+    told = refused_moments({}, json.dumps({"error": error}).encode(), NOON)
+    assert told == (f"{source} -1 ignored: negative or past",)
+
+
 def test_each_class_asks_its_own_source_first() -> None:
     headers = {"retry-after": "5", "x-ratelimit-reset": f"{NOON + 29:.0f}"}
     said = Envelope(metadata={"resets_at": "2026-10-06"})
@@ -144,7 +200,10 @@ def test_dates_are_the_upstreams_and_waits_are_not() -> None:
 
 @pytest.mark.parametrize(
     ("skew", "date"),
-    [(0, ""), (0, "yesterday"), (0, "Mon, 05 Oct 2026 12:00:01 GMT"), (-60, "Mon, 05 Oct 2026 11:59:00 GMT")],
+    [
+        (0, ""), (0, "yesterday"), (0, "Mon, 05 Oct 2026 12:00:01 GMT"), (2, "Mon, 05 Oct 2026 12:00:02 GMT"),
+        (-60, "Mon, 05 Oct 2026 11:59:00 GMT"),
+    ],
 )  # fmt: skip
 def test_a_clock_is_off_only_beyond_the_noise(skew: float, date: str) -> None:
     assert clock_skew({"date": date}, NOON) == skew
@@ -154,6 +213,26 @@ def test_a_clock_is_off_only_beyond_the_noise(skew: float, date: str) -> None:
 def test_a_day_ends_at_midnight_whatever_the_reset_says(reset: str) -> None:
     headers = {"x-ratelimit-reset": reset} if reset else {}
     assert day_end(headers, NOTHING, NOON) == MIDNIGHT
+
+
+@pytest.mark.parametrize(("end", "reset"), [(60, 60), (-60, -60), (0, 60.5), (0, -60.5)])
+def test_a_reset_is_the_days_end_within_a_minute_of_midnight(end: float, reset: float) -> None:
+    headers = {"x-ratelimit-reset": f"{MIDNIGHT + reset:.1f}"}
+    assert day_end(headers, NOTHING, NOON) == MIDNIGHT + end
+
+
+@pytest.mark.parametrize(("end", "reset"), [(0, -1.0), (-0.5, -0.5)])
+def test_only_a_reset_that_lies_ahead_is_the_days_end(end: float, reset: float) -> None:
+    headers = {"x-ratelimit-reset": f"{MIDNIGHT + reset:.1f}"}
+    assert day_end(headers, NOTHING, MIDNIGHT - 1) == MIDNIGHT + end
+
+
+def test_a_reset_is_read_by_the_clock_that_named_it() -> None:
+    slow = {"date": "Mon, 05 Oct 2026 11:50:00 GMT"}
+    moment = {"x-ratelimit-reset": f"{MIDNIGHT + 5:.0f}"}
+    assert day_end(slow | moment, NOTHING, NOON) == MIDNIGHT + 605
+    wait = {"x-ratelimit-reset": f"{12 * 3600 + 600 + 5}"}  # from 11:50
+    assert day_end(slow | wait, NOTHING, NOON) == MIDNIGHT + 605
 
 
 def test_a_day_ends_with_its_reset_and_by_the_upstreams_clock() -> None:
@@ -169,7 +248,8 @@ def test_refused_moments_show_no_secrets_and_nothing_long() -> None:
     body = json.dumps(envelope(429, "x", {"retry_after_seconds": {"a": 1}})).encode()
     told = refused_moments({"retry-after": "Bearer abc\r\n" + "9" * 99}, body, NOON)
     assert told[0].startswith(r"retry-after Bearer ***\r\n999")
-    assert told[0].endswith("… ignored: not a moment")
+    assert told[0].endswith("9… ignored: not a moment")
+    assert len(told[0]) == len("retry-after  ignored: not a moment") + 40
     assert told[1] == "retry-after of odd type ignored: not a moment"
 
 

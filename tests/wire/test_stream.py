@@ -6,6 +6,9 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+
+from keywheel.wire.dialects import DIALECTS, Dialect, Usage
+from keywheel.wire.stream import Scanner
 from tests.wire.streaming import (
     CHAT,
     DONE,
@@ -22,9 +25,6 @@ from tests.wire.streaming import (
     single,
     with_eol,
 )
-
-from keywheel.wire.dialects import DIALECTS, Dialect, Usage
-from keywheel.wire.stream import Scanner
 
 ENDS = {  # row of the classification table → what `end` says
     "0 ok": None,

@@ -6,6 +6,8 @@ import re
 from typing import Any
 
 import pytest
+
+from keywheel.wire.stream import Scanner
 from tests.wire.streaming import (
     CHAT,
     DONE,
@@ -21,8 +23,6 @@ from tests.wire.streaming import (
     single,
     with_eol,
 )
-
-from keywheel.wire.stream import Scanner
 
 
 @pytest.mark.parametrize("eol", EOLS)

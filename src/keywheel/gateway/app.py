@@ -44,7 +44,9 @@ class Gateway:
         self._engine = engine
         self.upstream = upstream
         self._guard = Guard(engine.config.gateway)
-        self.draining = False
+        self.draining = (
+            False  # the process is ending: requests under way are finished, no new ones wanted
+        )
         self._hot = {
             prefix + dialect.path: Inference(engine, upstream, name)
             for name, dialect in DIALECTS.items()
@@ -156,6 +158,8 @@ class Gateway:
 
     async def _http_error(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101 - registered for nothing else
+        if problem := self._guard.check(request.scope["headers"], Access.OPEN):
+            return _answer(problem)
         path = request.scope["path"]
         if error.status_code == 405 or path in self._hot:
             allowed = "POST" if path in self._hot else "GET"

@@ -7,6 +7,7 @@ noticed at once and ends the work; a stream that stays silent for long gets comm
 import asyncio
 import contextlib
 import os
+import re
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
@@ -30,6 +31,7 @@ Scope = Mapping[str, Any]
 
 log = structlog.get_logger("keywheel.request")
 
+_HARMLESS = re.compile(rb"[A-Za-z0-9_.:-]{1,64}")
 FIRST_LOOK = 10.0  # seconds that a request waits for the first model list
 LARGE = 256 * 1024  # bytes of a body above which reading it would hold up other requests
 SDK_MARGIN = 2.0  # seconds before the client's own time-out at which we answer
@@ -63,6 +65,9 @@ class ClientGone(Exception):
     """The client left before its body was read."""
 
 
+OWN_BUG = Problem(
+    500, "internal_error", "keywheel failed; its log tells more under this request's id."
+)
 SHUTTING_DOWN = Problem(
     503, "shutting_down", "The gateway is shutting down; the answer is not complete."
 )
@@ -81,9 +86,7 @@ class Inference:
     async def __call__(self, scope: Scope, receive: Receive, send: SendMessage) -> None:
         """The ASGI application of this route."""
         headers = dict(scope["headers"])
-        request_id = (
-            headers.get(b"x-request-id", b"").decode("latin-1")[:64] or os.urandom(12).hex()
-        )
+        request_id = _request_id(headers.get(b"x-request-id", b""))
         visit = Visit(request_id, Outlet(send), self._engine.clock())
         try:
             await self._serve(visit, headers, scope["headers"], receive)
@@ -91,6 +94,9 @@ class Inference:
             pass
         except RequestFailed as error:
             await self._refuse(visit, problems.of_exception(error))
+        except Exception:
+            log.exception("own bug", id=visit.request_id)
+            await self._cut_short(visit, OWN_BUG)
         finally:
             self._finish(visit)
 
@@ -115,7 +121,7 @@ class Inference:
                 await self._answer(visit, exchange)
             except asyncio.CancelledError:
                 if not watch.gone:  # the gateway is ending and this request's time is over
-                    await self._cut_short(visit)
+                    await self._cut_short(visit, SHUTTING_DOWN)
                 raise
 
     async def _read_body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
@@ -182,7 +188,7 @@ class Inference:
         visit.status, visit.code, visit.outcome = problem.status, problem.code, "failed"
         if (
             visit.outlet.started
-        ):  # keep-alive comments went out already: the error travels in the stream
+        ):  # comments or content are out already: the error follows in the stream
             event = error_event(
                 self.dialect, status=problem.status, code=problem.code, message=problem.message
             )
@@ -194,10 +200,10 @@ class Inference:
             problem.status, (*PLAIN, *raw(headers | problem.headers())), body
         )
 
-    async def _cut_short(self, visit: Visit) -> None:
+    async def _cut_short(self, visit: Visit, problem: Problem) -> None:
         """An honest end, where there is still room for one."""
         if not visit.outlet.started or (visit.request and visit.request.stream):
-            await self._refuse(visit, SHUTTING_DOWN)
+            await self._refuse(visit, problem)
 
     def _headers(self, visit: Visit, served: Served) -> dict[str, str]:
         lease = served.lease
@@ -324,6 +330,11 @@ def _passed_on(headers: Any) -> tuple[tuple[bytes, bytes], ...]:
         if name in PASSED_ON or name.startswith(PASSED_ON_PREFIX)
     )
     return (*mine, *theirs)
+
+
+def _request_id(given: bytes) -> str:
+    """The client's own id if it is harmless to repeat, otherwise a new one."""
+    return given.decode("ascii") if _HARMLESS.fullmatch(given) else os.urandom(12).hex()
 
 
 def _terms(request_id: str, headers: Mapping[bytes, bytes]) -> Terms:

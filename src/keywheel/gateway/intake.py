@@ -3,9 +3,7 @@
 uvicorn's protocol on httptools has no such limits of its own (requirement C18).
 """
 
-from asyncio import Transport
 from collections.abc import Iterable
-from math import inf
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
@@ -27,24 +25,20 @@ _TARGET_TOO_LONG = Problem(414, "target_too_long", f"A path has at most {TARGET}
 
 
 class Intake(HttpToolsProtocol):
-    """One client connection. `due`: when the client must have sent the rest of its head or body."""
+    """One client connection. `patience`: seconds that the client has for the rest of its head or body, None: any."""
 
-    due = inf
+    patience: float | None = HEAD_SECONDS  # a client that connects must say something soon
+    _since = 0.0  # when `expire` first saw what is waited for; asking the clock in every request costs more
     _in_head = True
     _seen = 0
     _problem = _MALFORMED
-
-    def connection_made(self, transport: Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
-        """A client that connects must say something soon."""
-        super().connection_made(transport)
-        self.due = self.loop.time() + HEAD_SECONDS
 
     def data_received(self, data: bytes) -> None:
         """Pass on what came; a head that does not end is refused."""
         if self._in_head:
             self._seen += len(data)
-            if self.due == inf:  # a further request on an idle connection begins
-                self.due = self.loop.time() + HEAD_SECONDS
+            if self.patience is None:  # a further request on an idle connection begins
+                self._await(HEAD_SECONDS)
         super().data_received(data)
         if self._in_head and self._seen > HEAD_SIZE and not self.transport.is_closing():
             self._problem = _HEAD_TOO_LARGE
@@ -53,7 +47,7 @@ class Intake(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Check the head before anything is done with it. What is raised here ends in `send_400_response`."""
         self._in_head = False
-        self.due = self.loop.time() + BODY_SECONDS
+        self._await(BODY_SECONDS)
         if len(self.url) > TARGET:
             self._refuse(_TARGET_TOO_LONG)
         size = sum([len(name) + len(value) for name, value in self.headers], len(self.url))
@@ -65,7 +59,8 @@ class Intake(HttpToolsProtocol):
 
     def on_message_complete(self) -> None:
         """The client has sent what it had to."""
-        self._in_head, self._seen, self.due = True, 0, inf
+        self._in_head, self._seen = True, 0
+        self._await(None)
         super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:
@@ -78,8 +73,15 @@ class Intake(HttpToolsProtocol):
 
     def expire(self, now: float) -> None:
         """Close a connection whose client takes too long; one that we do not read from is not to blame."""
-        if now > self.due and not self.flow.read_paused:
+        if self.patience is None:
+            return
+        if self.flow.read_paused or not self._since:
+            self._since = now
+        elif now > self._since + self.patience:
             self.transport.close()
+
+    def _await(self, patience: float | None) -> None:
+        self.patience, self._since = patience, 0.0
 
     def _refuse(self, problem: Problem) -> None:
         self._problem = problem

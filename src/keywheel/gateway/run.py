@@ -9,6 +9,7 @@ import time
 from collections.abc import Generator
 from contextlib import contextmanager
 from math import ceil
+from types import FrameType
 from typing import Any, NoReturn
 
 import uvicorn
@@ -109,7 +110,12 @@ def in_thread(app: Any, bound: socket.socket) -> Generator[str]:
 
 
 class _Server(uvicorn.Server):
-    """Also looks for clients that take too long."""
+    """Also looks for clients that take too long, and tells the gateway when the end begins."""
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if isinstance(self.config.app, Gateway):
+            self.config.app.draining = True
+        super().handle_exit(sig, frame)
 
     async def on_tick(self, counter: int) -> bool:
         if counter % SWEEP == 0:
