@@ -54,7 +54,17 @@ def test_every_cause_has_its_status_and_code(
 ) -> None:
     problem = without_lane(cause, NOW + 30)
     assert (problem.status, problem.code, problem.type) == (status, code, type)
-    assert problem.headers()["x-should-retry"] == "false"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "retry"), [(30.0, None), (119.0, None), (121.0, "false"), (80_000.0, "false")]
+)
+def test_an_sdk_may_wait_for_what_opens_soon_and_for_nothing_else(
+    seconds: float, retry: str | None
+) -> None:
+    """Coming back at the promised moment costs no attempt; the SDKs wait two minutes at most."""
+    problem = Problem(429, "quota_exhausted", "why", retry_after=seconds)
+    assert problem.headers().get("x-should-retry") == retry
 
 
 @pytest.mark.parametrize("cause", ["day", "minute", "health", "busy"])
@@ -113,7 +123,7 @@ def test_what_no_model_offers_is_named() -> None:
 def test_attempts_that_failed_are_our_502_or_503_that_names_the_last(row: str) -> None:
     problem = failed(row, tries=3, message="overloaded")
     assert problem.status == (503 if ROWS[row].status == 503 else 502)
-    assert problem.code == "upstream_failed"
+    assert problem.code == ("no_usable_lane" if row == "own-limit" else "upstream_failed")
     assert problem.message.startswith("3 attempts failed. The last one, on a/b:free: ")
     assert problem.message.endswith("(overloaded).")
 

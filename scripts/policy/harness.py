@@ -13,7 +13,6 @@ from keywheel.core.attempts import (
     Done,
     Ended,
     Expired,
-    Refused,
     Report,
     Result,
     Send,
@@ -34,7 +33,7 @@ from scripts.policy.judging import Course, Judge, Patience
 from scripts.policy.loop import Loop
 
 LIMITS = Limits()
-TICK = 5.0  # seconds between the keeper's looks at what is due; the real one looks every 0.5 s
+TICK = 15.0  # seconds between the looks at what is due; the real keeper looks every 0.5 s
 KEY_SECONDS = 0.1  # what `GET /key` takes
 NOTED = 2.0  # seconds of clock difference from which on the keeper corrects the date
 REFUSED, RESET = "refused", "reset"
@@ -66,8 +65,12 @@ class Policy(Protocol):
         """The upstream's clock differs by so many seconds."""
         ...
 
-    def usable(self, now: float) -> bool:
-        """Whether a small ask would find a lane now."""
+    def usable(self, now: float, tried: frozenset[str] = frozenset()) -> bool:
+        """Whether a small ask would find a lane now, on another model than those tried."""
+        ...
+
+    def opens(self, now: float, promised: float) -> float | None:
+        """When a small ask would find a lane if nothing else happened; None: it makes no promises."""
         ...
 
 
@@ -84,7 +87,7 @@ class Query:
 
 @dataclass(frozen=True, slots=True)
 class Reply:
-    """What the client got. `first`: moment of the first content. `problem` None: an answer, or a broken stream.
+    """What the client got. `first`: moment of a stream's first content. `problem` None: an answer, or a broken stream.
     `status` 0: the gateway was not there."""
 
     at: float
@@ -205,7 +208,17 @@ class Gateway:
 class _Trip:
     """One request at the gateway."""
 
-    __slots__ = ("_answer", "_ask", "_attempts", "_gateway", "_number", "_policy", "_query", "_steps", "lost")
+    __slots__ = (
+        "_answer",
+        "_ask",
+        "_attempts",
+        "_gateway",
+        "_number",
+        "_policy",
+        "_query",
+        "_steps",
+        "lost",
+    )
 
     def __init__(self, gateway: Gateway, query: Query, number: int, answer: Answer) -> None:
         now = gateway.clock()
@@ -250,8 +263,7 @@ class _Trip:
         while isinstance(step, Take):  # one process: the policy's reservation is the reservation
             step = self._steps.send(Done(self._gateway.clock()))
         if isinstance(step, Wait):
-            site = self._gateway.site
-            site.audit.wait(site.loop.now, step.until - site.offset)
+            self._gateway.site.audit.waits(1)
             return self._later(step.until - self._gateway.clock(), self._resume)
         return self._send(step)
 
@@ -263,6 +275,7 @@ class _Trip:
             act()
 
     def _resume(self) -> None:
+        self._gateway.site.audit.waits(-1)
         self._report(Done(self._gateway.clock()))
 
     # --- one attempt -----------------------------------------------------------------------------
@@ -280,7 +293,9 @@ class _Trip:
         fault = site.weather.fault(now)
         if fault == REFUSED:
             return _broken(fault, unsent=True)
-        wanted = WorldAsk((lease.model,), self._query.tokens, self._query.max_tokens, self._ask.stream)
+        wanted = WorldAsk(
+            (lease.model,), self._query.tokens, self._query.max_tokens, self._ask.stream
+        )
         ruling = site.world.attempt(site.secrets[lease.key], wanted, now)
         if site.audit.attempt(lease, ruling, now, clock):
             self._gateway.look()
@@ -299,12 +314,12 @@ class _Trip:
     def _commit(self, lease: Lease, course: Course) -> None:
         """The first content goes to the client; the rest is settled at its end."""
         self._report(Done(self._gateway.clock()))
-        assert course.first is not None
+        assert course.first is not None  # noqa: S101 - else it was not to be committed
         end = partial(self._end_stream, lease, course, self._gateway.site.loop.now)
         self._later(course.end - course.first, end)
 
     def _end_stream(self, lease: Lease, course: Course, first: float) -> None:
-        assert course.outcome is not None
+        assert course.outcome is not None  # noqa: S101 - a stream's end is always judged
         self._policy.settle(lease, course.outcome, self._gateway.clock())
         self._gateway.hear()
         ok = isinstance(course.outcome, Answered)
@@ -316,9 +331,11 @@ class _Trip:
         now = self._gateway.site.loop.now
         if isinstance(result, Served):
             if not self._ask.stream:
-                self._tell(Reply(now, True, 200, self._attempts, now, result.lease.model))
+                self._tell(Reply(now, True, 200, self._attempts, model=result.lease.model))
             return
-        self._gateway.site.audit.refused(result, self._ask, self._policy, now, self._gateway.clock())
+        self._gateway.site.audit.refused(
+            result, self._ask, self._policy, now, self._gateway.clock()
+        )
         problem = of_refusal(result, self._ask.request_id, self._gateway.clock())
         self._tell(Reply(now, False, problem.status, self._attempts, problem=problem))
 
@@ -332,6 +349,3 @@ def _broken(fault: str, *, unsent: bool) -> Course:
     seconds = CONNECT_SECONDS[fault]
     verdict = judge_failure("unreachable" if unsent else "reset")
     return Course(None, seconds, Failed(verdict, seconds, unsent=unsent))
-
-
-__all__ = ["Gateway", "Policy", "Query", "Refused", "Reply", "Site", "Weather"]

@@ -68,7 +68,11 @@ class Judge:
         if ruling.kind is Kind.SILENT:
             return _too_late(patience)
         meaning = self._meaning(ruling, ask, now, clock)
-        return _streamed(ruling, meaning, patience) if ask.stream else _plain(ruling, meaning, patience)
+        return (
+            _streamed(ruling, meaning, patience)
+            if ask.stream
+            else _plain(ruling, meaning, patience)
+        )
 
     def _meaning(self, ruling: Ruling, ask: WorldAsk, now: float, clock: float) -> _Meaning:
         kind = (ruling.kind, ask.stream, ruling.reasoning_tokens > 0)
@@ -103,7 +107,9 @@ def _body(reply: WorldReply) -> bytes:
     return b"".join(piece for _, piece in reply.pieces)
 
 
-def _judge(phase: Phase, reply: WorldReply, body: bytes, now: float, clock: float) -> Verdict | None:
+def _judge(
+    phase: Phase, reply: WorldReply, body: bytes, now: float, clock: float
+) -> Verdict | None:
     headers = {name.decode(): value.decode() for name, value in reply.headers}
     headers["date"] = formatdate(now, usegmt=True)
     return judge(Reply(phase, reply.status, headers, body), now=clock)
@@ -162,7 +168,7 @@ def _streamed(ruling: Ruling, meaning: _Meaning, patience: Patience) -> Course:
     end = first + _length(ruling)
     verdict = meaning.verdict
     if not meaning.commits:
-        assert verdict is not None, ruling.kind
+        assert verdict is not None, ruling.kind  # noqa: S101 - good streams have content
         return Course(None, end, Failed(verdict, end))
     if end > patience.left:
         late = judge_failure("timeout-total", committed=True)

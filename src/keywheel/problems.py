@@ -11,6 +11,7 @@ from keywheel.core.spread import spread
 from keywheel.core.types import NoLane, Verdict
 from keywheel.errors import RequestFailed
 
+SDK_PATIENCE = 120.0  # seconds that the OpenAI SDKs wait for a Retry-After by themselves
 LONGEST = 86_430.0  # seconds that a Retry-After may say: a day and the spread after midnight
 
 
@@ -27,13 +28,17 @@ class Problem:
     final: bool = False
     extra: Mapping[str, Any] = field(default_factory=dict[str, Any])
 
+    def _too_long(self) -> bool:
+        """Whether the SDKs would come back before anything can have changed: they wait no longer than this."""
+        return self.retry_after is None or self.retry_after > SDK_PATIENCE
+
     def headers(self) -> dict[str, str]:
         """The headers that keep SDKs from multiplying attempts."""
         headers: dict[str, str] = {}
         if self.retry_after is not None:
             headers["retry-after"] = str(ceil(self.retry_after))
             headers["retry-after-ms"] = str(ceil(self.retry_after * 1000))
-        if self.final or self.status in (429, 503, 504):
+        if self.final or self.status == 504 or (self.status in (429, 503) and self._too_long()):
             headers["x-should-retry"] = "false"
         return headers
 
@@ -85,7 +90,8 @@ def _failed(refused: Refused, verdict: Verdict) -> Problem:
         f"{_count(len(refused.tries))} failed. The last one, on {last.model}: {_tell(verdict)}."
     )
     status = 503 if verdict.row.status == 503 else 502
-    return Problem(status, "upstream_failed", message, extra={"row": verdict.label})
+    code = "upstream_failed" if verdict.row.fault else verdict.row.code
+    return Problem(status, code, message, extra={"row": verdict.label})
 
 
 def _tell(verdict: Verdict) -> str:

@@ -8,7 +8,7 @@ WANTED = os.environ.get("KEYWHEEL_EXAMPLES")
 
 settings.register_profile(
     "core",
-    max_examples=int(WANTED or 25),
+    max_examples=int(WANTED or 15),
     derandomize=not WANTED,
     database=None,
     deadline=None,

@@ -4,6 +4,19 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 import pytest
+from tests.core.build import (
+    NOON,
+    account,
+    answered,
+    failed,
+    heal,
+    model,
+    on,
+    pool,
+    run,
+    take,
+    until,
+)
 
 from keywheel.core.attempts import (
     Done,
@@ -33,19 +46,6 @@ from keywheel.core.types import (
     NoLane,
     Provenance,
     Scope,
-)
-from tests.core.build import (
-    NOON,
-    account,
-    answered,
-    failed,
-    heal,
-    model,
-    on,
-    pool,
-    run,
-    take,
-    until,
 )
 
 Script = Callable[[Lease], Report | Answered | Failed]

@@ -1,12 +1,12 @@
 """The rules of routing A.2 and A.6 for one scope."""
 
 import pytest
+from tests.core.build import NOON, breaker, lease
 
-from keywheel.core.breaker import Breaker, Cause, Flag
+from keywheel.core.breaker import Breaker, Cause, Pairs
 from keywheel.core.policy import Health
 from keywheel.core.types import FOREVER, Kind, Ladder, Provenance, Scope
 from keywheel.core.window import Counts
-from tests.core.build import NOON, breaker, lease
 
 A, H, O = Provenance.AUTHORITATIVE, Provenance.HEURISTIC, Provenance.OPERATOR  # noqa: E741
 LADDER = Ladder(15, 300)
@@ -366,9 +366,9 @@ def test_a_guess_is_what_nobody_said(provenance: Provenance, guess: bool) -> Non
     assert tripped().is_guess(NOON)
 
 
-def test_every_change_raises_the_flag_of_its_group() -> None:
-    flag = Flag()
-    scope = Breaker(Scope(Kind.LANE, "k1+m1"), Health(), changed=flag)
+def test_every_change_ends_the_summary_of_its_group() -> None:
+    pairs = Pairs()
+    scope = Breaker(Scope(Kind.LANE, "k1+m1"), Health(), pairs=pairs)
     changes = (
         lambda: scope.block(A, NOON + 1, "r", NOON, 0),
         lambda: scope.clear(A, NOON),
@@ -379,9 +379,9 @@ def test_every_change_raises_the_flag_of_its_group() -> None:
         scope.reset,
     )
     for change in changes:
-        flag.raised = False
+        pairs.until = FOREVER
         change()
-        assert flag.raised
+        assert pairs.until == 0.0
 
 
 def test_times_scale() -> None:

@@ -1,12 +1,12 @@
 """When `GET /key` is asked (routing A.3 and A.5, rows 10, 11, 11a)."""
 
 import pytest
+from tests.core.build import MIDNIGHT, NOON, account, answered, failed, model, on, pool, run
 
 from keywheel.core.checks import Checks
 from keywheel.core.pool import Pool
 from keywheel.core.quota import Reading
 from keywheel.core.types import Kind, Scope
-from tests.core.build import MIDNIGHT, NOON, account, answered, failed, model, on, pool, run
 
 HOUR, DAY = 3_600.0, 86_400.0
 UNKNOWN = Reading(None, None)

@@ -1,8 +1,9 @@
 """The rules of routing A.3 for one account."""
 
-from keywheel.core.quota import BUSY, Quota, Reading, Room, Shut
-from keywheel.core.types import DAY, FOREVER
 from tests.core.build import MIDNIGHT, NOON, account
+
+from keywheel.core.quota import BUSY, UNMETERED, Quota, Reading, Shut
+from keywheel.core.types import DAY
 
 TODAY, TOMORROW = int(NOON // DAY), int(NOON // DAY) + 1
 
@@ -23,7 +24,7 @@ def send(counter: Quota, times: int, now: float, step: float = 0.0) -> None:
 def test_nineteen_of_twenty_a_minute_are_used() -> None:
     counter = quota()
     send(counter, 18, NOON)
-    assert counter.room(NOON, free=True) == Room(32, 1)
+    assert counter.room(NOON, free=True) == (32, 1)
     send(counter, 1, NOON)
     assert counter.room(NOON, free=True) is None
     assert counter.shut(NOON) == Shut(NOON + 61, "minute")
@@ -34,7 +35,7 @@ def test_a_minute_opens_61_s_after_the_send_that_is_in_the_way() -> None:
     send(counter, 19, NOON, step=1.0)
     assert counter.shut(NOON + 20) == Shut(NOON + 61, "minute")
     assert counter.shut(NOON + 60.9) == Shut(NOON + 61, "minute")
-    assert counter.room(NOON + 61, free=True) == Room(31, 1)
+    assert counter.room(NOON + 61, free=True) == (31, 1)
     assert counter.shut(NOON + 61) is None
 
 
@@ -60,7 +61,7 @@ def test_in_no_window_of_61_s_more_than_nineteen_are_sent() -> None:
 
 
 def test_a_limit_of_one_is_used() -> None:
-    assert quota(per_minute=1).room(NOON, free=True) == Room(50, 1)
+    assert quota(per_minute=1).room(NOON, free=True) == (50, 1)
 
 
 def test_a_full_minute_said_by_the_upstream_lasts_until_its_moment() -> None:
@@ -105,7 +106,7 @@ def test_a_spent_day_opens_after_midnight_with_the_accounts_own_delay() -> None:
     assert MIDNIGHT + 5 <= shut.until < MIDNIGHT + 30
     assert counter.resets_at(NOON) == shut.until
     assert counter.room(shut.until - 0.01, free=True) is None
-    assert counter.room(shut.until, free=True) == Room(3, 19)
+    assert counter.room(shut.until, free=True) == (3, 19)
 
 
 def test_accounts_do_not_start_the_day_together() -> None:
@@ -164,6 +165,8 @@ def test_a_clock_that_is_set_back_gives_the_old_date() -> None:
     counter.set_skew(-3_600.0)
     assert counter.day(MIDNIGHT + 100) == TODAY
     assert counter.used(MIDNIGHT + 100) == 0
+    counter.set_skew(0.0)
+    assert counter.used(MIDNIGHT + 100) == 1
 
 
 def test_counts_of_older_dates_are_forgotten() -> None:
@@ -171,7 +174,7 @@ def test_counts_of_older_dates_are_forgotten() -> None:
     send(counter, 1, NOON)
     send(counter, 1, NOON + DAY)
     assert counter.used_on(TODAY) == 1
-    send(counter, 1, NOON + 2 * DAY)
+    send(counter, 1, NOON + 3 * DAY)
     assert counter.used_on(TODAY) == 0
 
 
@@ -189,10 +192,10 @@ def test_paid_requests_and_unmetered_accounts_are_not_counted() -> None:
     counter = quota()
     assert counter.reserve(NOON, free=False) == ()
     assert (counter.used(NOON), counter.minute_used(NOON), counter.in_flight) == (0, 0, 1)
-    assert counter.room(NOON, free=False) == Room(FOREVER, FOREVER)
+    assert counter.room(NOON, free=False) == UNMETERED
     unmetered = quota(per_day=None)
     assert unmetered.reserve(NOON, free=True) == ()
-    assert unmetered.room(NOON, free=True) == Room(FOREVER, FOREVER)
+    assert unmetered.room(NOON, free=True) == UNMETERED
 
 
 def test_a_spent_account_takes_paid_requests() -> None:

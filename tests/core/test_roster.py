@@ -1,8 +1,9 @@
 """The breakers between keys and models, and their summary."""
 
+from tests.core.build import NOON, pool
+
 from keywheel.core.roster import Roster
 from keywheel.core.types import FOREVER, Kind, Provenance, Scope
-from tests.core.build import NOON, pool
 
 SAID = Provenance.AUTHORITATIVE
 
@@ -57,10 +58,10 @@ def test_pairs_without_end_need_a_closer_look() -> None:
     state = found.models["m1"]
     close(found, Kind.LANE, "k1+m1", 50)
     found.closed_pairs(state, NOON)
-    assert not state.odd
+    assert not state.pairs.odd
     close(found, Kind.LANE, "k1+m1", FOREVER)
     found.closed_pairs(state, NOON)
-    assert state.odd
+    assert state.pairs.odd
 
 
 def test_every_breaker_is_listed_once() -> None:

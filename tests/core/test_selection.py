@@ -3,11 +3,6 @@
 from collections import Counter
 
 import pytest
-
-from keywheel.core.policy import Choice, Health, Policy
-from keywheel.core.pool import Pool
-from keywheel.core.tried import Tried
-from keywheel.core.types import FOREVER, Ask, Kind, Model, Scope
 from tests.core.build import (
     ASK,
     MIDNIGHT,
@@ -24,6 +19,11 @@ from tests.core.build import (
     take,
     until,
 )
+
+from keywheel.core.policy import Choice, Health, Policy
+from keywheel.core.pool import Pool
+from keywheel.core.tried import Tried
+from keywheel.core.types import FOREVER, Ask, Kind, Model, Scope
 
 FOUR = ("k1@a1", "k2@a2", "k3@a3", "k4@a4")
 
@@ -122,6 +122,11 @@ def test_the_best_model_by_score_is_first_whatever_its_place() -> None:
     assert take(made).model == "fast"
 
 
+def test_equal_scores_go_to_the_better_place() -> None:
+    made = pool(models=("m1", "m2", "m3"), policy=Policy(choice=Choice("fastest")))
+    assert take(made).model == "m1"
+
+
 def test_ordered_means_the_list() -> None:
     made = pool(models=("slow", "fast"), policy=Policy(choice=Choice("ordered")))
     for _ in range(20):
@@ -142,6 +147,16 @@ def test_the_score_follows_what_happens_at_once() -> None:
     made = pool(models=("m1", "m2"))
     for _ in range(2):
         run(made, failed("server-error"), on("m1"))
+        heal(made, Kind.MODEL, "m1")
+    assert take(made).model == "m2"
+
+
+def test_a_score_worked_out_before_is_not_used_after_an_attempt_ended() -> None:
+    made = pool(models=("m1", "m2"))
+    leases = [take(made, on("m1")) for _ in range(2)]
+    for lease in leases:
+        made.usable(NOON)
+        made.settle(lease, failed("server-error"), NOON)
         heal(made, Kind.MODEL, "m1")
     assert take(made).model == "m2"
 

@@ -1,6 +1,21 @@
 """What the rows of the classification table do to scopes, quota and experience (routing A.5 and A.6)."""
 
 import pytest
+from tests.core.build import (
+    MIDNIGHT,
+    NOON,
+    account,
+    answered,
+    failed,
+    heal,
+    model,
+    on,
+    pool,
+    refusal,
+    run,
+    take,
+    until,
+)
 
 from keywheel.core.policy import Limits, Policy
 from keywheel.core.pool import Pool
@@ -17,21 +32,6 @@ from keywheel.core.types import (
     Reopened,
     Scope,
     Window,
-)
-from tests.core.build import (
-    MIDNIGHT,
-    NOON,
-    account,
-    answered,
-    failed,
-    heal,
-    model,
-    on,
-    pool,
-    refusal,
-    run,
-    take,
-    until,
 )
 
 A, H = Provenance.AUTHORITATIVE, Provenance.HEURISTIC

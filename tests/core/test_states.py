@@ -1,9 +1,10 @@
 """What is believed about one model: limits and standing."""
 
+from tests.core.build import ASK, NOON, breaker
+
 from keywheel.core.policy import Choice
 from keywheel.core.states import ModelState
 from keywheel.core.types import Ask, Model
-from tests.core.build import ASK, NOON, breaker
 
 BALANCED = Choice()
 
@@ -45,15 +46,12 @@ def test_a_new_listing_keeps_what_was_learnt() -> None:
     assert made.rank == 3
 
 
-def test_the_score_is_kept_until_something_changes() -> None:
+def test_a_score_is_kept_until_it_is_to_be_worked_out_anew() -> None:
     made = state()
-    made.learnt.at = NOON
-    before = made.score(ASK, 0, BALANCED, NOON)
-    made.learnt.bad = 5
-    assert made.score(ASK, 0, BALANCED, NOON + 1) == before
+    score = made.score(ASK, 0, BALANCED)
+    assert made.scores == {(0, 100): score}
     made.score_anew()
-    assert made.score(ASK, 0, BALANCED, NOON + 1) > before
-    assert before < made.score(ASK, 0, BALANCED, NOON + 3_600)
+    assert made.scores == {}
 
 
 def test_answers_of_different_length_are_scored_apart() -> None:
@@ -61,4 +59,5 @@ def test_answers_of_different_length_are_scored_apart() -> None:
     made.learnt.at = NOON
     made.learnt.answered(100, 1.0, 101.0, 1_000)
     short, long = Ask(tokens=100, reply_tokens=10), Ask(tokens=100, reply_tokens=5_000)
-    assert made.score(short, 0, BALANCED, NOON) < made.score(long, 0, BALANCED, NOON)
+    assert made.score(short, 0, BALANCED) < made.score(long, 0, BALANCED)
+    assert set(made.scores) == {(0, 10), (0, 5_000)}

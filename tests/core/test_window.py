@@ -1,5 +1,6 @@
-from keywheel.core.window import Counts, Window
 from tests.core.build import NOON
+
+from keywheel.core.window import Counts, Window
 
 WIDTH = 30.0
 

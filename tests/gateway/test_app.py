@@ -172,13 +172,27 @@ THEIRS = {
 }
 DROPPED = {
     b"x-api-key": b"theirs", b"cookie": b"a=b", b"forwarded": b"for=1", b"x-forwarded-for": b"1.2.3.4",
-    b"x-real-ip": b"1.2.3.4", b"connection": b"x-session-id, keep-alive", b"keep-alive": b"5", b"te": b"trailers",
+    b"x-real-ip": b"1.2.3.4", b"connection": b"x-hop, keep-alive", b"keep-alive": b"5", b"te": b"trailers",
     b"upgrade": b"h2c", b"proxy-authorization": b"Basic x", b"accept-encoding": b"gzip", b"content-length": b"7",
     b"transfer-encoding": b"identity", b"user-agent": b"theirs", b"authorization": b"Bearer theirs",
     b"x-stainless-os": b"Linux", b"openai-organization": b"org", b"x-keywheel-fallback": b"off",
     b"x-request-id": b"r1", b"referer": b"https://x.example", b"origin": b"http://127.0.0.1:8787",
     b"x-openrouterish": b"no", b"sec-fetch-site": b"none", b"via": b"1.1 x",
 }  # fmt: skip
+
+
+async def test_a_header_named_in_connection_is_meant_for_this_hop_alone() -> None:
+    it = app()
+    headers = (HOST, (b"connection", b"close, X-Title"), (b"x-title", b"App"))
+    await it.call("POST", "/v1/chat/completions", headers, HELLO)
+    assert b"x-title" not in dict(it.upstream.sent[0][2])
+
+
+@pytest.mark.parametrize(
+    "path", ["/v1/chat%2fcompletions", "/v1/%63hat/completions", "/admin%2fstats"]
+)
+async def test_a_path_is_what_it_is_and_not_what_it_decodes_to(path: str) -> None:
+    assert (await app().call("POST", path, (HOST,), HELLO)).status == 404
 
 
 async def test_exactly_these_headers_go_up() -> None:

@@ -11,7 +11,15 @@ import uvicorn
 from uvicorn.server import ServerState
 
 from keywheel.gateway import intake, run
-from keywheel.gateway.intake import BODY_SECONDS, HEAD_SECONDS, HEAD_SIZE, HEADERS, TARGET, Intake
+from keywheel.gateway.intake import (
+    BODY_SECONDS,
+    HEAD_SECONDS,
+    HEAD_SIZE,
+    HEADERS,
+    STALL_SECONDS,
+    TARGET,
+    Intake,
+)
 
 pytestmark = pytest.mark.anyio
 GET = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n"
@@ -31,9 +39,16 @@ class Wire(asyncio.Transport):
         self.got = b""
         self.closed = False
         self.paused = False
+        self.waiting = 0
 
     def write(self, data: bytes | bytearray | memoryview) -> None:
         self.got += data
+
+    def get_write_buffer_size(self) -> int:
+        return self.waiting
+
+    def abort(self) -> None:
+        self.close()
 
     def close(self) -> None:
         self.closed = True
@@ -248,3 +263,30 @@ async def test_other_protocols_are_left_alone() -> None:
 
 def cut(data: bytes, size: int) -> list[bytes]:
     return [data[start : start + size] for start in range(0, len(data), size)]
+
+
+async def test_a_client_that_takes_nothing_of_its_answer_is_hung_up_on() -> None:
+    client = Client()
+    await client.send(POST + b"1234567890")
+    client.wire.waiting = 1000
+    assert not client.after(STALL_SECONDS - 1)
+    client.wire.waiting = 900  # it took something
+    assert not client.after(STALL_SECONDS - 1)
+    assert client.after(STALL_SECONDS + 1)
+
+
+async def test_an_upgrade_is_refused_before_its_body_can_pass_for_a_request() -> None:
+    head = b"POST / HTTP/1.1\r\nhost: localhost\r\nconnection: Upgrade\r\nupgrade: h2c\r\ncontent-length: 30\r\n\r\n"
+    status, code = await Client().refused(head, b"GET /healthz HTTP/1.1\r\n\r\n")
+    assert (status, code) == (400, "invalid_request")
+
+
+async def test_nothing_of_ours_stands_inside_an_answer_that_is_on_its_way() -> None:
+    client = Client()
+    client.protocol.data_received(POST + b"123")  # the application waits for the rest
+    client.protocol.cycle.response_started = True
+    client.protocol.send_400_response("")
+    assert client.wire.closed
+    assert client.wire.got == b""
+    client.protocol.connection_lost(None)
+    await asyncio.gather(*client.state.tasks)

@@ -311,7 +311,8 @@ def test_an_ask_with_its_own_data_policy_is_its_own_obstacle() -> None:
 
 def test_every_failure_without_an_answer_has_a_row_and_a_sentence() -> None:
     names = {kind: judge_failure(kind).row.name for kind in FAILURES}
-    provider = ("unreachable", "tls-handshake", "reset", "pool")
+    provider = ("unreachable", "tls-handshake", "reset")
+    assert names["pool"] == "own-limit"
     assert all(names[kind] == "unreachable" for kind in provider)
     assert names["tls"] == "bad-certificate"
     assert all(name == "timeout" for kind, name in names.items() if kind.startswith("timeout"))

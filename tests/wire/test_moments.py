@@ -2,6 +2,7 @@
 
 import json
 import time
+from datetime import UTC, datetime
 from typing import Any
 
 import pytest
@@ -123,6 +124,12 @@ def test_two_digits_are_a_year_from_1970_to_2069(objection: str, year: str) -> N
     date = f"Monday, 05-Oct-{year} 12:01:00 GMT"
     (sentence,) = refused_moments({"retry-after": date}, b"", NOON)
     assert sentence == f"retry-after {date} ignored: {objection}"
+
+
+def test_a_date_of_1994_is_one() -> None:
+    now = datetime(1994, 10, 5, 12, tzinfo=UTC).timestamp()
+    said = {"retry-after": "Wednesday, 05-Oct-94 12:01:00 GMT"}
+    assert said_until(said, NOTHING, now) == now + 60
 
 
 def test_only_a_budget_lasts_longer_than_two_days() -> None:

@@ -39,7 +39,8 @@ class Suspicion:
     def answered(self, model: str, now: float) -> None:
         """A model answered: it is the standard against which others are judged."""
         self._answered[model] = now
-        self._failing.clear()
+        if self._failing:
+            self._failing.clear()
 
     def refine(self, lease: Lease, verdict: Verdict, now: float) -> Verdict:
         """The verdict, or a clearer one when earlier failures explain it."""

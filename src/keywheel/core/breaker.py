@@ -45,13 +45,15 @@ class Block(NamedTuple):
     at: float
 
 
-class Flag:
-    """Raised when any breaker of a group opens or closes, so that a summary of the group can be kept."""
+class Pairs:
+    """The lanes and accesses of one model in short. Any change of one of their breakers ends its validity."""
 
-    __slots__ = ("raised",)
+    __slots__ = ("closed", "odd", "until")
 
     def __init__(self) -> None:
-        self.raised = True
+        self.closed: dict[str, float] = {}  # keys whose way is closed, and until when
+        self.odd = False  # some of them by a probe under way, or without end
+        self.until = 0.0  # all this holds until then: the moment the first of them opens
 
 
 class Breaker:
@@ -62,11 +64,11 @@ class Breaker:
 
     __slots__ = (
         "_blocked_until",
-        "_changed",
         "_culprits",
         "_failed_number",
         "_health",
         "_ladder_until",
+        "_pairs",
         "_probe",
         "_probe_until",
         "_seed",
@@ -88,7 +90,7 @@ class Breaker:
         seed: str = "",
         *,
         window: bool = True,
-        changed: Flag | None = None,
+        pairs: Pairs | None = None,
     ) -> None:
         self.scope = scope
         self.blocks: dict[Provenance, Block] = {}
@@ -101,7 +103,7 @@ class Breaker:
         self._health = health
         self._seed = seed
         self._window = Window(health.window) if window else None
-        self._changed = changed or Flag()
+        self._pairs = pairs
         self._blocked_until = 0.0
         self._probe = 0  # lease that holds the probe place
         self._probe_until = 0.0
@@ -168,9 +170,10 @@ class Breaker:
         """Record an answer. True when this opened something that was closed or tripped."""
         if epoch != self.epoch:
             return False
-        if self._window is not None and self.open_until is None:
-            self._window.add(True, now)
-        return not self.calm and self._recover(number, now)
+        window = self._window
+        if window is not None and self.open_until is None:
+            window.add(True, now)
+        return False if self.calm else self._recover(number, now)
 
     def fail(self, number: int, epoch: int, now: float, source: str, spans: int) -> bool:
         """Record a failure of `source`. Trips when the window says so and failures come from at least
@@ -278,4 +281,5 @@ class Breaker:
         self._blocked_until = max(*ends, self.open_until or 0.0, 0.0)
         self.until = max(self._blocked_until, self._probe_until)
         self.calm = not (self.blocks or self.streak or self.open_until is not None)
-        self._changed.raised = True
+        if self._pairs:
+            self._pairs.until = 0.0

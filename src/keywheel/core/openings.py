@@ -7,55 +7,25 @@ the minute, health, requests under way. It opens when the last of them does.
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass, field
-from enum import IntEnum
-from typing import NamedTuple
 
 from keywheel.core.breaker import Breaker
-from keywheel.core.quota import BUSY
+from keywheel.core.quota import BUSY as SOON
 from keywheel.core.roster import Roster
-from keywheel.core.states import AccountState, KeyState, ModelState
+from keywheel.core.states import KeyState, ModelState
 from keywheel.core.tried import Tried
 from keywheel.core.types import FOREVER, NoLane
 
+# What closes something, gravest last. (Numbers, since members of an enumeration hash slowly.)
+OPEN, BUSY, HEALTH, MINUTE, DAY, DISABLED = range(6)
+NAMES = ("open", "busy", "health", "minute", "day", "disabled")
+GROUPS = ("busy", "busy", "cooling", "quota", "quota", "disabled")
+ORDER = (HEALTH, BUSY, MINUTE, DAY)  # the cause of the whole: the first that occurs
+QUOTA = {"busy": BUSY, "minute": MINUTE, "day": DAY}
 
-class Why(IntEnum):
-    """What closes something, gravest last."""
+Opening = tuple[float, int]  # when something opens, and what keeps it closed
+Groups = dict[int, tuple[int, float]]  # by cause: how many, and when the first of them opens
 
-    OPEN = 0
-    BUSY = 1
-    HEALTH = 2
-    MINUTE = 3
-    DAY = 4
-    DISABLED = 5
-
-
-GROUP = {
-    Why.OPEN: "busy",
-    Why.BUSY: "busy",
-    Why.HEALTH: "cooling",
-    Why.MINUTE: "quota",
-    Why.DAY: "quota",
-    Why.DISABLED: "disabled",
-}
-ORDER = (Why.HEALTH, Why.BUSY, Why.MINUTE, Why.DAY)  # the cause of the whole: the first that occurs
-
-
-class Candidate(NamedTuple):
-    """A model an ask allows, and why it does not fit (None: it fits)."""
-
-    model: ModelState
-    unfit: str | None
-
-
-class Opening(NamedTuple):
-    """When something opens and what keeps it closed."""
-
-    at: float
-    why: Why
-
-
-OPEN = Opening(0.0, Why.OPEN)
+NOW: Opening = (0.0, OPEN)
 
 
 def shut_until(roster: Roster, tried: Tried, now: float) -> float:
@@ -64,63 +34,45 @@ def shut_until(roster: Roster, tried: Tried, now: float) -> float:
     An outage that was only guessed from several models' failures does not end an ask that is on its way: it has
     paid for what it knows, and a lane may still answer (promise P5, invariant I18).
     """
-    until = roster.provider.closed_until(now)
-    return until if tried.any else max(until, roster.outage.closed_until(now))
+    until = roster.provider.until
+    if roster.outage.until > until and not tried.any:
+        until = roster.outage.until
+    return until if until > now else 0.0
 
 
-def no_lane(roster: Roster, candidates: Iterable[Candidate], tried: Tried, now: float) -> NoLane:
-    """Why nothing can be tried, and when the earliest lane opens."""
-    candidates = list(candidates)
-    if not roster.keys or not candidates:
+def no_lane(
+    roster: Roster, fitting: list[ModelState], unfit: list[str], tried: Tried, now: float
+) -> NoLane:
+    """Why nothing can be tried, and when the earliest lane opens. `unfit`: why the other models do not fit."""
+    if not roster.keys or not (fitting or unfit):
         return NoLane(None, "empty")
-    fitting = [c.model for c in candidates if c.unfit is None]
-    if not fitting:
-        return _unfit(candidates)
-    survey = _Survey(roster, tried, now)
-    for model in fitting:
-        survey.add(model)
-    return survey.sum_up()
-
-
-def _unfit(candidates: list[Candidate]) -> NoLane:
-    reasons = Counter(c.unfit for c in candidates if c.unfit and c.unfit != "tried")
+    if fitting:
+        survey = _Survey(roster, tried, now)
+        for model in fitting:
+            survey.add(model)
+        return survey.sum_up()
+    reasons = Counter(why for why in unfit if why != "tried")
     if not reasons:
         return NoLane(None, "tried")
     return NoLane(None, "unfit", dict(reasons), tuple(sorted(reasons)))
 
 
-@dataclass(slots=True)
-class _Group:
-    """Things closed by the same cause: how many, and when the first of them opens."""
-
-    count: int = 0
-    first: float = FOREVER
-
-    def add(self, at: float, count: int = 1) -> None:
-        self.count += count
-        self.first = min(self.first, at)
-
-
-Groups = dict[Why, _Group]
-
-
-@dataclass(slots=True)
 class _Side:
-    """The keys as free or as paid models see them."""
+    """The keys as free or as paid models see them, and the models that need no look at single lanes."""
 
-    keys: list[tuple[KeyState, Opening]]
-    groups: Groups
-    fronts: Groups = field(
-        default_factory=dict[Why, _Group]
-    )  # models whose lanes need no closer look
+    __slots__ = ("bounded", "groups", "keys", "plain")
+
+    def __init__(self, keys: list[tuple[KeyState, Opening]]) -> None:
+        self.keys = keys
+        self.groups: Groups = {}
+        for _, opening in keys:
+            _put(self.groups, opening)
+        self.plain: Groups = {}  # their lanes differ by key alone
+        self.bounded: Groups = {}  # each lane is closed for itself as well
 
 
 class _Survey:
-    """Counts the lanes by cause and finds the earliest opening.
-
-    Where all lanes of a model differ by their keys alone, they are counted in one step. Where every lane of it is
-    closed for itself, too, `pairs_until` bounds them from below, and they are looked at only if that could matter.
-    """
+    """Counts the lanes by cause and finds the earliest opening, looking at single lanes only where it matters."""
 
     def __init__(self, roster: Roster, tried: Tried, now: float) -> None:
         self._roster = roster
@@ -128,119 +80,138 @@ class _Survey:
         self._now = now
         self._provider = _of(shut_until(roster, tried, now))
         self._touched = {model for _, model in tried.lanes}
+        self._count = len(roster.keys)
         self._sides: dict[bool, _Side] = {}
         self._lanes: Groups = {}
-        self._bounded: list[tuple[float, ModelState]] = []
+        self._bounds: list[
+            tuple[float, float, ModelState]
+        ] = []  # no lane opens before; model opens
 
     def add(self, model: ModelState) -> None:
         """Take one model into account."""
-        side = self._side(model.model.free)
+        side = self._sides.get(model.model.free) or self._side(model.model.free)
         front = self._front(model)
-        pairs = self._roster.closed_pairs(model, self._now)
+        closed = self._roster.closed_pairs(model, self._now)
         touched = model.model.id in self._touched
-        if not pairs and not touched:
-            _put(side.fronts, front)
-        elif len(pairs) == len(self._roster.keys) and not (touched or model.odd):
-            front = _latest(front, Opening(model.pairs_until, Why.HEALTH))
-            for why, group in side.groups.items():
-                _put(self._lanes, Opening(FOREVER, max(why, front.why)), group.count)
-            self._bounded.append((front.at, model))
+        if not closed and not touched:
+            _put(side.plain, front)
+        elif len(closed) == self._count and not touched and not model.pairs.odd:
+            at, why = front
+            until = model.pairs.until
+            _put(side.bounded, (FOREVER, why if why > HEALTH else HEALTH))
+            self._bounds.append((until if until > at else at, at, model))
         else:
-            for opening in self._each(model):
+            for opening in self._each(model, side, front):
                 _put(self._lanes, opening)
 
     def sum_up(self) -> NoLane:
         """The answer."""
-        lanes = self._lanes
         for side in self._sides.values():
-            for front, models in side.fronts.items():
-                for why, keys in side.groups.items():
-                    at = max(models.first, keys.first)
-                    _put(lanes, Opening(at, max(front, why)), models.count * keys.count)
-        if not lanes:
+            self._multiply(side.plain, side.groups)
+            self._multiply(side.bounded, side.groups)
+        if not self._lanes:
             return NoLane(None, "tried")
-        first = min(group.first for group in lanes.values())
-        for bound, model in sorted(self._bounded, key=lambda entry: entry[0]):
+        blocked: dict[str, int] = {}
+        for why, (count, _) in self._lanes.items():
+            group = GROUPS[why]
+            blocked[group] = blocked.get(group, 0) + count
+        first = self._earliest()
+        if first == FOREVER:
+            return NoLane(None, "disabled", blocked)
+        cause = next((why for why in ORDER if why in self._lanes), BUSY)
+        return NoLane(max(first, self._now), NAMES[cause], blocked)
+
+    def _multiply(self, models: Groups, keys: Groups) -> None:
+        """Count the lanes of models whose lanes are alike but for their keys."""
+        for front, (number, front_opens) in models.items():
+            for why, (count, key_opens) in keys.items():
+                _put(self._lanes, (max(front_opens, key_opens), max(front, why)), number * count)
+
+    def _earliest(self) -> float:
+        """The first opening; of the models with a bound only those are looked into that could be earlier."""
+        first = min(opens for _, opens in self._lanes.values())
+        self._bounds.sort(key=lambda bound: bound[0])
+        for bound, front, model in self._bounds:
             if bound >= first:
                 break
-            first = min(first, *(opening.at for opening in self._each(model)))
-        blocked: Counter[str] = Counter()
-        for why, group in lanes.items():
-            blocked[GROUP[why]] += group.count
-        if first == FOREVER:
-            return NoLane(None, "disabled", dict(blocked))
-        cause = next((why for why in ORDER if why in lanes), Why.BUSY)
-        return NoLane(max(first, self._now), cause.name.lower(), dict(blocked))
+            closed = model.pairs.closed
+            for key, (opens, _) in self._side(model.model.free).keys:
+                first = min(first, max(opens, front, closed[key.key.name]))
+        return first
 
     def _side(self, free: bool) -> _Side:
         side = self._sides.get(free)
         if side is None:
-            keys = list(self._keys(free))
-            groups: Groups = {}
-            for _, opening in keys:
-                _put(groups, opening)
-            side = self._sides[free] = _Side(keys, groups)
+            side = self._sides[free] = _Side(self._keys(free))
         return side
 
-    def _keys(self, free: bool) -> Iterable[tuple[KeyState, Opening]]:
+    def _keys(self, free: bool) -> list[tuple[KeyState, Opening]]:
         now, spent = self._now, self._tried.keys
+        keys: list[tuple[KeyState, Opening]] = []
         for account in self._roster.accounts.values():
-            shared = _account(account, free, now)
+            side = account.breaker if free else account.paid
+            shared = NOW if side.until <= now else _scope(side, now)
+            if shut := account.quota.shut(now, free):
+                shared = _latest(shared, (shut.until, QUOTA[shut.cause]))
             for key in account.keys:
-                if key.name not in spent:
-                    closed = key.breaker.until > now
-                    yield key, _latest(shared, _scope(key.breaker, now)) if closed else shared
+                opening = shared
+                if key.breaker.until > now:
+                    opening = _latest(shared, _scope(key.breaker, now))
+                keys.append((key, opening))
+        return [entry for entry in keys if entry[0].name not in spent] if spent else keys
 
     def _front(self, model: ModelState) -> Opening:
         """What closes a model with all its lanes."""
-        front = _latest(_scope(model.breaker, self._now), self._provider)
+        front = self._provider
+        if model.breaker.until > self._now:
+            front = _latest(front, _scope(model.breaker, self._now))
         if model.learnt.in_flight >= model.learnt.limit:
-            return _latest(front, Opening(self._now + BUSY, Why.BUSY))
+            front = _latest(front, (self._now + SOON, BUSY))
         return front
 
-    def _each(self, model: ModelState) -> Iterable[Opening]:
+    def _each(self, model: ModelState, side: _Side, front: Opening) -> Iterable[Opening]:
         """Lane by lane."""
-        front = self._front(model)
-        for key, opening in self._side(model.model.free).keys:
-            if (key.name, model.model.id) not in self._tried.lanes:
+        tried, name = self._tried.lanes, model.model.id
+        for key, opening in side.keys:
+            if not tried or (key.name, name) not in tried:
                 yield _latest(_latest(front, opening), self._pair(model, key))
 
     def _pair(self, model: ModelState, key: KeyState) -> Opening:
-        if key.name not in model.pairs:
-            return OPEN
-        lane = model.lanes.get(key.name)
-        reach = model.access.get(key.account.name)
-        found = [_scope(breaker, self._now) for breaker in (lane, reach) if breaker]
+        pairs = model.pairs
+        if key.name not in pairs.closed:
+            return NOW
+        if not pairs.odd:
+            return (pairs.closed[key.name], HEALTH)
+        ways = (model.lanes.get(key.name), model.access.get(key.account.name))
+        found = [_scope(breaker, self._now) for breaker in ways if breaker]
         return _latest(found[0], found[-1])
-
-
-def _account(account: AccountState, free: bool, now: float) -> Opening:
-    side = account.side(free)
-    opening = _scope(side, now) if side.until > now else OPEN
-    shut = account.quota.shut(now, free)
-    return _latest(opening, Opening(shut.until, Why[shut.cause.upper()])) if shut else opening
 
 
 def _scope(breaker: Breaker, now: float) -> Opening:
     """A probe under way may end at any moment: such a scope counts as busy."""
     if breaker.until <= now:
-        return OPEN
+        return NOW
     until = breaker.blocked_until(now)
-    return _of(until) if until else Opening(now + BUSY, Why.BUSY)
+    return _of(until) if until else (now + SOON, BUSY)
 
 
 def _of(until: float) -> Opening:
     if until == FOREVER:
-        return Opening(FOREVER, Why.DISABLED)
-    return Opening(until, Why.HEALTH) if until else OPEN
+        return (FOREVER, DISABLED)
+    return (until, HEALTH) if until else NOW
 
 
 def _latest(one: Opening, other: Opening) -> Opening:
-    return Opening(max(one.at, other.at), max(one.why, other.why))
+    return (
+        one[0] if one[0] > other[0] else other[0],
+        one[1] if one[1] > other[1] else other[1],
+    )
 
 
 def _put(groups: Groups, opening: Opening, count: int = 1) -> None:
-    group = groups.get(opening.why)
+    at, why = opening
+    group = groups.get(why)
     if group is None:
-        group = groups[opening.why] = _Group()
-    group.add(opening.at, count)
+        groups[why] = (count, at)
+    else:
+        groups[why] = (group[0] + count, at if at < group[1] else group[1])

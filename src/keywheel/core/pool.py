@@ -100,8 +100,8 @@ class Pool:
                 lease = self._lease(pick, ask, now)
                 self._last_resort = lease.number
                 return lease
-        candidates = selection.candidates(self.roster, self.policy, ask, tried, now)
-        return openings.no_lane(self.roster, candidates, tried, now)
+        fitting, unfit = selection.sort_out(self.roster, self.policy, ask, tried, now)
+        return openings.no_lane(self.roster, fitting, unfit, tried, now)
 
     def usable(self, now: float) -> bool:
         """Whether at least one lane could take a small ask now. Reserves nothing."""
@@ -110,10 +110,15 @@ class Pool:
     def _lease(self, pick: Pick, ask: Ask, now: float) -> Lease:
         """Reserve: every count and every probe place is taken here, in the same step as the decision."""
         key, model = pick
-        account = key.account
-        self._number = number = self._number + 1
+        account, free = key.account, model.model.free
         path = self.roster.path(model, key)
+        self._number = number = self._number + 1
         expires = self._expiry(ask, now)
+        epochs = tuple([breaker.epoch for breaker in path.breakers])  # of a list: twice as fast
+        probes: tuple[Scope, ...] = ()
+        for breaker in path.breakers:
+            if breaker.open_until is not None and breaker.enter(number, now, expires):
+                probes = (*probes, breaker.scope)
         lease = Lease(
             number,
             key.key.name,
@@ -122,21 +127,15 @@ class Pool:
             now,
             expires,
             path.scopes,
-            tuple([b.epoch for b in path.breakers]),
-            tuple(
-                [
-                    b.scope
-                    for b in path.breakers
-                    if b.open_until is not None and b.enter(number, now, expires)
-                ]
-            ),
-            account.quota.reserve(now, model.model.free),
+            epochs,
+            probes,
+            account.quota.reserve(now, free),
             ask.request_id,
         )
         key.in_flight += 1
         key.last_used = number
         model.learnt.in_flight += 1
-        model.score_anew()
+        model.scores.clear()
         self._seats[number] = Seat(lease, key, account, model, path.breakers, ask.tokens)
         return lease
 

@@ -19,6 +19,7 @@ TURN = 30.0  # seconds around midnight in which a send is charged to both dates
 TURN_MIN = 5.0  # a day is not trusted to be over before this many seconds of the new one …
 TURN_SPREAD = 25.0  # … plus a share of these, by account, so that accounts do not all start at once
 BUSY = 0.25  # seconds after which to look again when only requests under way are in the way
+KEPT_DAYS = 2  # yesterday counts in the first seconds of a day, and a clock may be set back by hours
 AGREEMENT = 60.0  # two readings this far apart may lower a count
 
 
@@ -29,14 +30,8 @@ class Shut(NamedTuple):
     cause: str
 
 
-class Room(NamedTuple):
-    """What an account can still take, both infinite where nothing is metered."""
-
-    day: float
-    minute: float
-
-
-UNMETERED = Room(FOREVER, FOREVER)
+Room = tuple[float, float]  # requests that are left today and this minute
+UNMETERED: Room = (FOREVER, FOREVER)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,7 +55,10 @@ class Quota:
         "_dates",
         "_ends",
         "_full_until",
+        "_looked_until",
         "_lower",
+        "_room",
+        "_shut",
         "_stamps",
         "_today",
         "_turn_over",
@@ -83,6 +81,9 @@ class Quota:
         self._stamps: deque[float] = deque()
         self._full_until = 0.0
         self._lower: tuple[float, int, int] | None = None
+        self._room: Room | None = None  # what `room` and `shut` say of metered requests …
+        self._shut: Shut | None = None
+        self._looked_until = 0.0  # … until then, or until something is counted or said
         self.adopt(account)
         self.set_skew(skew)
 
@@ -94,6 +95,7 @@ class Quota:
             self.limit = account.per_day
         self._configured = account.per_day
         self.metered = account.per_day is not None
+        self._looked_until = 0.0
 
     def absorb(self, other: "Quota") -> None:
         """The other turned out to be the same account: what it sent was sent here, too."""
@@ -102,6 +104,7 @@ class Quota:
         self._stamps = deque(sorted((*self._stamps, *other._stamps)))
         self._full_until = max(self._full_until, other._full_until)
         self._lower = None
+        self._looked_until = 0.0
 
     def copy(self) -> "Quota":
         """The counts as they are now, for `absorb`."""
@@ -112,7 +115,7 @@ class Quota:
     def set_skew(self, skew: float) -> None:
         """Decide by the upstream's clock which date a send belongs to."""
         self.skew = skew
-        self._begins = self._ends = 0.0
+        self._begins = self._ends = self._looked_until = 0.0
 
     # --- reading ---------------------------------------------------------------------------------
 
@@ -150,26 +153,25 @@ class Quota:
 
     def room(self, now: float, free: bool) -> Room | None:
         """What may be sent now, None when nothing may. Only free requests are metered."""
-        if self._is_busy():
+        if self.cap is not None and self.in_flight >= self.cap:
             return None
         if not free or not self.metered:
             return UNMETERED
-        day = self.limit - self._used.get(self.day(now), 0)
-        if day <= 0 or self._full_until > now:
-            return None
-        minute = self.minute_cap - len(self._recent(now))
-        if minute <= 0 or (now < self._turn_over and self._spent(self._today - 1)):
-            return None
-        return Room(day, minute)
+        if now >= self._looked_until:
+            self._look(now)
+        return self._room
 
     def shut(self, now: float, free: bool = True) -> Shut | None:
         """What keeps the account from sending longest; None when it may send. Says the same as `room`."""
-        if self.room(now, free) is not None:
-            return None
-        causes = [Shut(now + BUSY, "busy")] if self._is_busy() else []
+        shut = None
         if free and self.metered:
-            causes += (Shut(self._day_opens(now), "day"), Shut(self._minute_opens(now), "minute"))
-        return max(causes)
+            if now >= self._looked_until:
+                self._look(now)
+            shut = self._shut
+        if self.cap is None or self.in_flight < self.cap:
+            return shut
+        busy = Shut(now + BUSY, "busy")
+        return max(shut, busy) if shut else busy
 
     # --- counting --------------------------------------------------------------------------------
 
@@ -188,6 +190,7 @@ class Quota:
             self._used[day] = self._used.get(day, 0) + 1
         self._stamps.append(now)
         self._lower = None
+        self._looked_until = 0.0
         return days
 
     def release(self) -> None:
@@ -201,6 +204,7 @@ class Quota:
                 self._used[day] -= 1
         if days and at in self._stamps:
             self._stamps.remove(at)
+        self._looked_until = 0.0
 
     # --- what the upstream and the operator say --------------------------------------------------
 
@@ -210,6 +214,7 @@ class Quota:
             self.limit = limit
         today = self.day(now)
         self._used[today] = max(self._used.get(today, 0), self.limit)
+        self._looked_until = 0.0
         return self._day_opens(now)
 
     def spend_minute(self, now: float, until: float | None) -> float:
@@ -218,11 +223,12 @@ class Quota:
             recent = self._recent(now)
             until = recent[0] + MINUTE if recent else now + FULL_MINUTE
         self._full_until = max(self._full_until, until)
+        self._looked_until = 0.0
         return self._full_until
 
     def reopen_minute(self) -> None:
         """Operator's hand: forget that the upstream called the minute full. What we sent still counts."""
-        self._full_until = 0.0
+        self._full_until = self._looked_until = 0.0
 
     def reconcile(self, reading: Reading, now: float) -> bool:
         """Take over what `GET /key` says; True when the account can send more today than before.
@@ -235,6 +241,7 @@ class Quota:
             self.limit = reading.limit
         if reading.used is not None:
             self._adopt(reading.used, now)
+        self._looked_until = 0.0
         return self.day_remaining(now) > before
 
     def _adopt(self, used: int, now: float) -> None:
@@ -252,8 +259,18 @@ class Quota:
 
     # --- inner -----------------------------------------------------------------------------------
 
-    def _is_busy(self) -> bool:
-        return self.cap is not None and self.in_flight >= self.cap
+    def _look(self, now: float) -> None:
+        """Work out room or closure, and until when that holds if nothing is counted in between."""
+        day = self.limit - self.used(now)
+        recent = self._recent(now)
+        minute = self.minute_cap - len(recent) if self._full_until <= now else 0
+        if day > 0 and minute > 0 and (now >= self._turn_over or not self._spent(self._today - 1)):
+            self._room, self._shut = (day, minute), None
+            self._looked_until = min(recent[0] + MINUTE, self._ends) if recent else self._ends
+            return
+        shut = max(Shut(self._day_opens(now), "day"), Shut(self._minute_opens(now), "minute"))
+        self._room, self._shut = None, shut
+        self._looked_until = shut.until
 
     def _open_day(self, now: float) -> None:
         """Work out once what holds for a whole UTC date."""
@@ -262,7 +279,7 @@ class Quota:
         self._ends = self._begins + DAY
         self._dates = (self._today,)
         self._turn_over = self._opens_on(self._today)
-        for day in [d for d in self._used if d < self._today - 1]:
+        for day in [d for d in self._used if d < self._today - KEPT_DAYS]:
             del self._used[day]
 
     def _opens_on(self, day: int) -> float:

@@ -7,6 +7,7 @@ answer, where a failure costs 30 s.
 What was learnt fades with a half-life, so a model that went bad comes back by being forgotten.
 """
 
+from bisect import bisect_right
 from dataclasses import dataclass, field
 from math import exp, inf, log, sqrt
 
@@ -16,18 +17,20 @@ from keywheel.core.types import Ask
 FLOOR = 2.0  # seconds inside the logarithm: below it a difference is not felt
 PRIOR_TIME = 6.0  # seconds to an answer that a model is expected to take before it was seen
 PRIOR_LOOKS = 3.0
+PRIOR = PRIOR_LOOKS * log(PRIOR_TIME)
 PRIOR_GOOD, PRIOR_ALL = 9.0, 10.0
 PRIOR_OUTPUT = 400.0  # tokens of an answer when nothing is known
 BUCKETS = (1_000, 8_000)  # estimated prompt tokens at which time to first token is kept apart
 P95 = 1.645  # standard deviations of a normal distribution
 START, CAP, BACKOFF = 8.0, 64.0, 0.7  # requests at once per model: +1 on success, ×0.7 when crowded
+SHORTEST = 1e-3  # seconds, tokens: what is measured as less counts as this
 FADE_STEP = 5.0  # seconds between two steps of forgetting; a step is 0.2 % of a half-life of 30 min
 FORGOTTEN = 1e-6  # looks below which nothing is known any more
 
 
 def bucket(tokens: int) -> int:
     """The size class of a prompt."""
-    return sum(tokens >= edge for edge in BUCKETS)
+    return bisect_right(BUCKETS, tokens)
 
 
 @dataclass(slots=True)
@@ -40,7 +43,7 @@ class Mean:
 
     def add(self, value: float) -> None:
         """Take one look."""
-        look = log(max(value, 1e-3))
+        look = log(value) if value > SHORTEST else log(SHORTEST)
         self.weight += 1.0
         self.total += look
         self.squares += look * look
@@ -99,7 +102,7 @@ class Learnt:
             self.output.add(tokens_out)
             if total - ttft > 0.05:
                 self.speed.add(tokens_out / (total - ttft))
-        if self.in_flight + 1 >= self.limit / 2:
+        if self.limit < CAP and self.in_flight + 1 >= self.limit / 2:
             self.limit = min(CAP, self.limit + 1)
 
     def failed(self, tokens: int, elapsed: float | None) -> None:
@@ -112,10 +115,6 @@ class Learnt:
         """The upstream is crowded: fewer requests at once."""
         self.limit = max(1.0, self.limit * BACKOFF)
 
-    def success(self) -> float:
-        """The chance of an answer, with a prior of 9 good ones in 10."""
-        return (PRIOR_GOOD + self.good) / (PRIOR_ALL + self.good + self.bad)
-
     def expected(self, ask: Ask) -> float:
         """Seconds to a full answer, between the prior and what was measured."""
         seen = self.ttft[bucket(ask.tokens)]
@@ -124,8 +123,10 @@ class Learnt:
         looks = seen.weight
         if not looks:
             return PRIOR_TIME
-        measured = seen.mean + (self._output(ask) / self.speed.mean if self.speed.weight else 0.0)
-        return exp((PRIOR_LOOKS * log(PRIOR_TIME) + looks * log(measured)) / (PRIOR_LOOKS + looks))
+        measured = exp(seen.total / looks)
+        if self.speed.weight:
+            measured += self._output(ask) / self.speed.mean
+        return exp((PRIOR + looks * log(measured)) / (PRIOR_LOOKS + looks))
 
     def ttft_mean(self, tokens: int) -> float | None:
         """The usual time to first content, None before the first look."""
@@ -139,22 +140,22 @@ class Learnt:
 
     def _output(self, ask: Ask) -> float:
         usual = self.output.mean if self.output.weight else PRIOR_OUTPUT
-        return min(usual, ask.reply_tokens) if ask.reply_tokens else usual
+        return ask.reply_tokens if 0 < ask.reply_tokens < usual else usual
 
 
 def step(choice: Choice) -> float:
     """ln σ: what one place in the list is worth."""
-    if choice.strategy in ("ordered", "smartest"):
-        return inf
-    return 0.0 if choice.strategy == "fastest" else log(choice.preference_step)
+    if choice.strategy == "balanced":
+        return log(choice.preference_step)
+    return 0.0 if choice.strategy == "fastest" else inf
 
 
-def score(learnt: Learnt, rank: int, ask: Ask, choice: Choice) -> tuple[float, int]:
-    """J of a model at a place, with the place as tie-break; smaller is better."""
+def score(learnt: Learnt, rank: int, ask: Ask, choice: Choice) -> float:
+    """J of a model at a place; smaller is better, and equal scores go by the place."""
     place = step(choice)
     if place == inf:
-        return (float(rank), rank)
-    chance = learnt.success()
+        return float(rank)
     crowd = 1.0 + learnt.in_flight / learnt.limit
-    cost = FLOOR + learnt.expected(ask) * crowd + choice.failure_cost * (1 - chance) / chance
-    return (log(cost) + rank * place, rank)
+    odds = (PRIOR_ALL - PRIOR_GOOD + learnt.bad) / (PRIOR_GOOD + learnt.good)  # (1 - p̂) / p̂
+    cost = FLOOR + learnt.expected(ask) * crowd + choice.failure_cost * odds
+    return log(cost) + rank * place

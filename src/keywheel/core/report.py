@@ -22,6 +22,7 @@ _ANY = Ask(tokens=1_000, reply_tokens=0)  # what a model's standing is judged by
 def stats_report(pool: Pool, stats: Stats, now: float) -> Json:
     """All of `GET /admin/stats`. Times are UTC seconds, durations milliseconds; unknown is null, never zero."""
     roster = pool.roster
+    roster.fade(now, pool.policy.choice.half_life)
     return {
         "schema_version": SCHEMA_VERSION,
         "since": stats.since,
@@ -104,7 +105,7 @@ def _model(model: ModelState, tally: Tally, choice: Choice, now: float) -> Json:
     return {
         "id": model.model.id,
         "rank": model.rank + 1,
-        "score": round(ranking.score(model.learnt, model.rank, _ANY, choice)[0], 4),
+        "score": round(ranking.score(model.learnt, model.rank, _ANY, choice), 4),
         **health(model.breaker, now),
         "success_rate": tally.success_rate(),
         "ttft_ms": tally.ttft.milliseconds(),

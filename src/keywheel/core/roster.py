@@ -6,6 +6,7 @@ from dataclasses import replace
 from keywheel.core.breaker import Breaker
 from keywheel.core.policy import Health
 from keywheel.core.quota import Quota
+from keywheel.core.ranking import FADE_STEP
 from keywheel.core.states import AccountState, KeyState, ModelState, Path
 from keywheel.core.types import FOREVER, Account, Key, Kind, Model, Scope
 
@@ -25,6 +26,7 @@ class Roster:
         self.provider = self._breaker(Kind.PROVIDER, PROVIDER, window=False)
         self.outage = self._breaker(Kind.PROVIDER, PROVIDER, window=False)
         self.skew = 0.0
+        self._fade_at = 0.0
         self.accounts: dict[str, AccountState] = {}
         self.keys: dict[str, KeyState] = {}
         self.models: dict[str, ModelState] = {}
@@ -83,6 +85,15 @@ class Roster:
                 self._gone[name] = state
         self._prune_lanes()
 
+    def fade(self, now: float, half_life: float) -> None:
+        """Forget, in steps, what time has made old about the models."""
+        if now < self._fade_at:
+            return
+        self._fade_at = now + FADE_STEP
+        for model in self.models.values():
+            model.learnt.fade(now, half_life)
+            model.score_anew()
+
     def set_skew(self, skew: float) -> None:
         """The upstream's clock differs from ours by this many seconds."""
         self.skew = skew
@@ -111,7 +122,7 @@ class Roster:
         lane = model.lanes.get(key)
         if lane is None:
             scope = Scope(Kind.LANE, f"{key}+{model.model.id}")
-            lane = Breaker(scope, self._health, self._seed, changed=model.changed)
+            lane = Breaker(scope, self._health, self._seed, pairs=model.pairs)
             model.lanes[key] = lane
         return lane
 
@@ -120,33 +131,31 @@ class Roster:
         reach = model.access.get(account)
         if reach is None:
             scope = Scope(Kind.ACCESS, f"{account}+{model.model.id}")
-            reach = Breaker(scope, self._health, self._seed, window=False, changed=model.changed)
+            reach = Breaker(scope, self._health, self._seed, window=False, pairs=model.pairs)
             model.access[account] = reach
         return reach
 
     def closed_pairs(self, model: ModelState, now: float) -> dict[str, float]:
         """The keys whose lane or access to a model is closed, with the moment it may be entered again.
 
-        Kept until one of these breakers changes or the first of them opens, so that a model in no such trouble,
-        or in it with every key, costs one comparison.
+        Kept until one of these breakers changes or the first of them opens.
         """
-        if model.changed.raised or now >= model.pairs_until:
+        if now >= model.pairs.until:
             self._summarise(model, now)
-        return model.pairs
+        return model.pairs.closed
 
     def _summarise(self, model: ModelState, now: float) -> None:
-        pairs = {name: lane.until for name, lane in model.lanes.items() if lane.until > now}
-        closed = [(name, reach) for name, reach in model.access.items() if reach.until > now]
-        for name, reach in closed:
+        closed = {name: lane.until for name, lane in model.lanes.items() if lane.until > now}
+        shut = [(name, reach) for name, reach in model.access.items() if reach.until > now]
+        for name, reach in shut:
             for key in self.accounts[name].keys:
-                pairs[key.name] = max(reach.until, pairs.get(key.name, 0.0))
-        breakers = (*model.lanes.values(), *(reach for _, reach in closed))
-        model.odd = FOREVER in pairs.values() or any(
+                closed[key.name] = max(reach.until, closed.get(key.name, 0.0))
+        breakers = (*model.lanes.values(), *(reach for _, reach in shut))
+        model.pairs.odd = FOREVER in closed.values() or any(
             b.until > now and not b.blocked_until(now) for b in breakers
         )
-        model.pairs = pairs
-        model.pairs_until = min(pairs.values(), default=FOREVER)
-        model.changed.raised = False
+        model.pairs.closed = closed
+        model.pairs.until = min(closed.values(), default=FOREVER)
 
     def breakers(self) -> Iterator[Breaker]:
         """Every breaker there is."""
@@ -221,8 +230,8 @@ class Roster:
 
     def _prune_lanes(self) -> None:
         """Forget the ways of keys and accounts that are no more."""
-        for model in self.models.values():
+        for model in (*self.models.values(), *self._gone.values()):
             model.paths.clear()
             model.lanes = {k: b for k, b in model.lanes.items() if k in self.keys}
             model.access = {a: b for a, b in model.access.items() if a in self.accounts}
-            model.changed.raised = True
+            model.pairs.until = 0.0

@@ -1,9 +1,8 @@
 """Which lane an ask gets: hard filters, then the ranking of models, then the merit of keys (rules A.3, A.4)."""
 
 from collections.abc import Iterable
-from typing import NamedTuple
 
-from keywheel.core.openings import Candidate, shut_until
+from keywheel.core.openings import shut_until
 from keywheel.core.policy import Policy
 from keywheel.core.ranking import bucket
 from keywheel.core.roster import Roster
@@ -14,12 +13,7 @@ from keywheel.core.types import Ask
 ORDERED = ("ordered", "smartest")  # strategies for which the list is the ranking
 
 
-class Pick(NamedTuple):
-    """The lane that was chosen."""
-
-    key: KeyState
-    model: ModelState
-
+Pick = tuple[KeyState, ModelState]  # the lane that was chosen
 
 # A usable key with its merit: not of an account better avoided, requests left today, this minute, fewest under way,
 # least recently used, and the place in the configuration, which no two keys share. The largest wins (rule A.3).
@@ -31,16 +25,46 @@ def choose(roster: Roster, policy: Policy, ask: Ask, tried: Tried, now: float) -
     if shut_until(roster, tried, now):
         return None
     keys = _Keys(roster, tried, now)
-    models = _ranked(policy, _enterable(roster, policy, ask, tried, keys), ask, now)
-    if tried.again and (pick := _again(tried.again, models, keys)):
+    if tried.again and (pick := _again(roster, ask, keys, tried.again)):
         return pick
-    if tried.last_attempt and (pick := _first(models, keys, sure=True)):
+    models = _ranked(roster, policy, ask, now)
+    limit = policy.limits.attempts_per_model
+    if tried.last_attempt and (pick := _first(models, ask, keys, limit, sure=True)):
         return pick
-    return _first(models, keys)
+    return _first(models, ask, keys, limit)
+
+
+def _first(
+    models: Iterable[ModelState], ask: Ask, keys: "_Keys", limit: int, *, sure: bool = False
+) -> Pick | None:
+    """The first of the models that fits, is open and has a key with an open way to it."""
+    roster, tried, now = keys.roster, keys.tried, keys.now
+    count, again = len(roster.keys), tried.any
+    for model in models:
+        if model.breaker.until > now or model.learnt.in_flight >= model.learnt.limit:
+            continue
+        if len(roster.closed_pairs(model, now)) == count or not keys.side(model.model.free):
+            continue
+        if model.misfit(ask, now) or (again and tried.rules_out(model, ask, limit)):
+            continue
+        if key := keys.best(model, sure=sure):
+            return key, model
+    return None
+
+
+def _again(roster: Roster, ask: Ask, keys: "_Keys", lane: tuple[str, str]) -> Pick | None:
+    """The lane that is to be tried once more, if it is still usable."""
+    model = roster.models.get(lane[1])
+    if model is None or model.breaker.until > keys.now or model.misfit(ask, keys.now):
+        return None
+    closed = roster.closed_pairs(model, keys.now)
+    side = keys.side(model.model.free)
+    key = next((c[-1] for c in side if c[-1].name == lane[0] not in closed), None)
+    return (key, model) if key else None
 
 
 class _Keys:
-    """The keys that may send now, best first, worked out once for free and once for paid models."""
+    """The keys that may send now, worked out once for free and once for paid models."""
 
     __slots__ = ("_sides", "now", "roster", "tried")
 
@@ -57,17 +81,17 @@ class _Keys:
             side = self._sides[free] = _usable(self.roster, free, self.tried, self.now)
         return side
 
-    def best(self, model: ModelState, sure: bool) -> KeyState | None:
+    def best(self, model: ModelState, *, sure: bool) -> KeyState | None:
         """The best key that has an open way to a model; `sure`: without becoming a probe."""
         closed = self.roster.closed_pairs(model, self.now)
+        side = self.side(model.model.free)
         tried = self.tried.lanes
-        for choice in self.side(model.model.free):
-            key = choice[-1]
-            if key.name in closed or (tried and (key.name, model.model.id) in tried):
-                continue
-            if not sure or not self._is_probe(model, key):
-                return key
-        return None
+        if closed or tried:
+            name = model.model.id
+            side = [c for c in side if c[-1].name not in closed and (c[-1].name, name) not in tried]
+        if sure:
+            side = [c for c in side if not self._is_probe(model, c[-1])]
+        return max(side)[-1] if side else None
 
     def _is_probe(self, model: ModelState, key: KeyState) -> bool:
         return any(b.is_half_open(self.now) for b in self.roster.path(model, key).breakers)
@@ -75,41 +99,24 @@ class _Keys:
 
 def _usable(roster: Roster, free: bool, tried: Tried, now: float) -> list[Choice]:
     choices: list[Choice] = []
+    avoided, spent = tried.accounts, tried.keys
     for account in roster.accounts.values():
-        if account.side(free).until > now:
+        if (account.breaker if free else account.paid).until > now:
             continue
         quota = account.quota
         room = quota.room(now, free)
         if room is None:
             continue
-        fresh = account.name not in tried.accounts
+        day, minute = room
+        fresh = account.name not in avoided if avoided else True
+        idle = -quota.in_flight
         for key in account.keys:
-            if key.breaker.until <= now and key.name not in tried.keys:
-                idle, unused = -quota.in_flight, -key.last_used
-                choices.append((fresh, room.day, room.minute, idle, unused, -key.place, key))
-    choices.sort(reverse=True)
+            if key.breaker.until <= now and not (spent and key.name in spent):
+                choices.append((fresh, day, minute, idle, -key.last_used, -key.place, key))
     return choices
 
 
-def _first(models: list[ModelState], keys: _Keys, *, sure: bool = False) -> Pick | None:
-    for model in models:
-        if key := keys.best(model, sure):
-            return Pick(key, model)
-    return None
-
-
-def _again(lane: tuple[str, str], models: list[ModelState], keys: _Keys) -> Pick | None:
-    """The lane that is to be tried once more, if it is still usable."""
-    for model in models:
-        if model.model.id == lane[1]:
-            closed = keys.roster.closed_pairs(model, keys.now)
-            side = keys.side(model.model.free)
-            key = next((c[-1] for c in side if c[-1].name == lane[0] not in closed), None)
-            return Pick(key, model) if key else None
-    return None
-
-
-def named(roster: Roster, ask: Ask) -> Iterable[ModelState]:
+def _named(roster: Roster, ask: Ask) -> Iterable[ModelState]:
     """The models an ask allows, in the order of the list or of the ask."""
     models = roster.models
     if ask.models:
@@ -119,47 +126,36 @@ def named(roster: Roster, ask: Ask) -> Iterable[ModelState]:
     return models.values()
 
 
-def candidates(
+def sort_out(
     roster: Roster, policy: Policy, ask: Ask, tried: Tried, now: float
-) -> list[Candidate]:
-    """Every model an ask allows, with what makes it unfit."""
-    limit = policy.limits.attempts_per_model
-    return [
-        Candidate(m, m.misfit(ask, now) or tried.rules_out(m, ask, limit))
-        for m in named(roster, ask)
-    ]
-
-
-def _enterable(
-    roster: Roster, policy: Policy, ask: Ask, tried: Tried, keys: _Keys
-) -> list[ModelState]:
-    """The models that fit, are open and have a usable key, in the order of the list."""
-    now = keys.now
-    count = len(roster.keys)
+) -> tuple[list[ModelState], list[str]]:
+    """The models that an ask allows and that fit; and why each of the others does not."""
     limit = policy.limits.attempts_per_model
     again = tried.any
-    return [
-        m
-        for m in named(roster, ask)
-        if m.breaker.until <= now
-        and m.learnt.in_flight < m.learnt.limit
-        and keys.side(m.model.free)
-        and m.misfit(ask, now) is None
-        and not (again and tried.rules_out(m, ask, limit))
-        and len(roster.closed_pairs(m, now)) < count
-    ]
+    fitting: list[ModelState] = []
+    unfit: list[str] = []
+    for model in _named(roster, ask):
+        why = model.misfit(ask, now) or (tried.rules_out(model, ask, limit) if again else None)
+        if why:
+            unfit.append(why)
+        else:
+            fitting.append(model)
+    return fitting, unfit
 
 
-def _ranked(policy: Policy, models: list[ModelState], ask: Ask, now: float) -> list[ModelState]:
-    """Best first. An ask that names its models has ranked them itself."""
+def _ranked(roster: Roster, policy: Policy, ask: Ask, now: float) -> Iterable[ModelState]:
+    """Best first. An ask that names its models has ranked them itself; equal scores stay in the list's order."""
+    models = _named(roster, ask)
     if ask.models:
         return models
     choice = policy.choice
-    if choice.strategy not in ORDERED and len(models) > 1:
+    if choice.strategy not in ORDERED:
+        roster.fade(now, choice.half_life)
         size = bucket(ask.tokens)
-        models.sort(key=lambda m: m.score(ask, size, choice, now))
+        kind = (size, ask.reply_tokens)
+        models = sorted(models, key=lambda m: m.scores.get(kind) or m.score(ask, size, choice))
     if ask.first:
-        models.sort(key=lambda m: m.model.id != ask.first)
+        models = sorted(models, key=lambda m: m.model.id != ask.first)
     return models
 
 
@@ -167,8 +163,8 @@ def last_resort(roster: Roster, policy: Policy, ask: Ask, tried: Tried, now: flo
     """With every lane closed: the one that opens first, if nothing but our own guesses closes it (rule A.6)."""
     best: tuple[float, int, int] | None = None
     pick: Pick | None = None
-    for model, unfit in candidates(roster, policy, ask, tried, now):
-        if unfit or model.learnt.in_flight >= model.learnt.limit:
+    for model in sort_out(roster, policy, ask, tried, now)[0]:
+        if model.learnt.in_flight >= model.learnt.limit:
             continue
         for key in roster.keys.values():
             if key.name in tried.keys or (key.name, model.model.id) in tried.lanes:
@@ -176,7 +172,7 @@ def last_resort(roster: Roster, policy: Policy, ask: Ask, tried: Tried, now: flo
             until = _guessed_until(roster, key, model, now)
             merit = (until, model.rank, key.place)
             if until and (best is None or merit < best):
-                best, pick = merit, Pick(key, model)
+                best, pick = merit, (key, model)
     return pick
 
 

@@ -86,10 +86,12 @@ class Recorder:
         model.learnt.fade(now, self._policy.choice.half_life)
         model.learnt.answered(seat.tokens, outcome.ttft, outcome.total, outcome.tokens_out)
         self._suspicion.answered(lease.model, now)
-        events: list[Event] = []
-        for breaker, epoch in zip(seat.breakers, lease.epochs, strict=True):
-            if breaker.succeed(lease.number, epoch, now):
-                events.append(Reopened(now, breaker.scope, "answered"))
+        number = lease.number
+        events: list[Event] = [
+            Reopened(now, breaker.scope, "answered")
+            for breaker, epoch in zip(seat.breakers, lease.epochs, strict=True)
+            if breaker.succeed(number, epoch, now)
+        ]
         outage = self._roster.outage
         if not outage.calm and outage.succeed(lease.number, outage.epoch, now):
             events.append(Reopened(now, outage.scope, "answered"))
@@ -209,7 +211,6 @@ def blocked(breaker: Breaker, now: float) -> Blocked:
 
 def attempted(lease: Lease, outcome: Outcome, now: float) -> Attempted:
     """The event of an attempt that ended."""
-    row, scope, total = "abandoned", "", now - lease.at
     if isinstance(outcome, Answered):
         return Attempted(
             now,
@@ -226,6 +227,7 @@ def attempted(lease: Lease, outcome: Outcome, now: float) -> Attempted:
             outcome.tokens_out or 0,
             outcome.cost,
         )
+    row, scope, total = "abandoned", "", now - lease.at
     if isinstance(outcome, Failed):
         fault = outcome.verdict.row.fault
         row, scope, total = outcome.verdict.label, fault or "", outcome.elapsed

@@ -5,7 +5,7 @@ from math import inf
 from typing import NamedTuple
 
 from keywheel.core import ranking
-from keywheel.core.breaker import Breaker, Flag
+from keywheel.core.breaker import Breaker, Pairs
 from keywheel.core.policy import Choice
 from keywheel.core.quota import Quota
 from keywheel.core.ranking import Learnt
@@ -71,23 +71,20 @@ class ModelState:
     __slots__ = (
         "_lacks",
         "_revise_at",
-        "_scores",
         "_smaller",
         "access",
         "breaker",
-        "changed",
         "gone_at",
         "lanes",
         "learnt",
         "model",
         "most",
-        "odd",
         "offers",
         "pairs",
-        "pairs_until",
         "paths",
         "rank",
         "room",
+        "scores",
     )
 
     def __init__(self, model: Model, rank: int, breaker: Breaker) -> None:
@@ -96,14 +93,11 @@ class ModelState:
         self.lanes: dict[str, Breaker] = {}
         self.access: dict[str, Breaker] = {}
         self.paths: dict[str, Path] = {}
-        self.changed = Flag()  # shared by lanes and access: `pairs` is out of date
-        self.pairs: dict[str, float] = {}  # keys whose lane or access is closed, and until when
-        self.pairs_until = 0.0  # `pairs` holds until this moment, when its first entry opens
-        self.odd = False  # among `pairs` are some under probe, or closed without end
+        self.pairs = Pairs()
         self.gone_at = 0.0  # when the catalogue stopped listing it
         self._smaller = (0, 0.0)  # learnt context limit and until when it is believed
         self._lacks: dict[str, float] = {}
-        self._scores: dict[tuple[int, int], tuple[float, int]] = {}
+        self.scores: dict[tuple[int, int], float] = {}  # by size class and length of the reply
         self.list_as(model, rank)
 
     def list_as(self, model: Model, rank: int) -> None:
@@ -156,17 +150,12 @@ class ModelState:
 
     # --- standing --------------------------------------------------------------------------------
 
-    def score(self, ask: Ask, size: int, choice: Choice, now: float) -> tuple[float, int]:
-        """J for an ask whose prompt is of this size class. Kept until something is learnt, forgotten or sent."""
-        if now - self.learnt.at >= ranking.FADE_STEP:
-            self.learnt.fade(now, choice.half_life)
-            self.score_anew()
-        kind = (size, ask.reply_tokens)
-        score = self._scores.get(kind)
-        if score is None:
-            score = self._scores[kind] = ranking.score(self.learnt, self.rank, ask, choice)
+    def score(self, ask: Ask, size: int, choice: Choice) -> float:
+        """J for an ask whose prompt is of this size class; `scores` keeps it until something changes."""
+        score = ranking.score(self.learnt, self.rank, ask, choice)
+        self.scores[size, ask.reply_tokens] = score
         return score
 
     def score_anew(self) -> None:
         """Something that the score depends on has changed."""
-        self._scores.clear()
+        self.scores.clear()

@@ -16,10 +16,10 @@ class Window:
     """A trailing window cut into equal buckets; whole buckets leave it.
 
     Counts are exact, not averaged: an average would hide a tight burst (routing rule A.6). Running totals make
-    adding and reading cheap; the buckets are touched only when one of them leaves.
+    adding and reading cheap; the buckets are touched only when one of them begins or leaves.
     """
 
-    __slots__ = ("_buckets", "_failed", "_newest", "_size", "_sources", "_total", "_width")
+    __slots__ = ("_buckets", "_ends", "_failed", "_newest", "_size", "_sources", "_total", "_width")
 
     def __init__(self, seconds: float = 300.0, buckets: int = 10) -> None:
         self._width = seconds / buckets
@@ -28,16 +28,15 @@ class Window:
 
     def add(self, ok: bool, now: float, source: str = "") -> None:
         """Count one outcome at its moment of completion."""
-        index = int(now // self._width)
-        if index > self._newest:
-            self._advance(index)
-        self._total += 1
-        bucket = self._buckets[-1]
+        if now >= self._ends:
+            self._begin(int(now // self._width))
+        bucket = self._newest
         bucket[1] += 1
+        self._total += 1
         if not ok:
             bucket[2] += 1
             self._failed += 1
-            self._sources[source] = self._newest
+            self._sources[source] = bucket[0]
 
     def counts(self, now: float) -> Counts:
         """The totals of the buckets that are still inside the window."""
@@ -47,20 +46,22 @@ class Window:
     def clear(self) -> None:
         """Forget everything."""
         self._buckets: list[list[int]] = []  # index, outcomes, failures; oldest first
+        self._newest: list[int] = []
+        self._ends = 0.0  # of the newest bucket
         self._sources: dict[str, int] = {}  # source → bucket of its latest failure
-        self._newest = -1
         self._total = self._failed = 0
 
-    def _advance(self, index: int) -> None:
+    def _begin(self, index: int) -> None:
         self._expire(index)
-        self._newest = index
-        self._buckets.append([index, 0, 0])
+        self._newest = [index, 0, 0]
+        self._buckets.append(self._newest)
+        self._ends = (index + 1) * self._width
 
     def _expire(self, index: int) -> None:
         oldest = index - self._size + 1
         if not self._buckets or self._buckets[0][0] >= oldest:
             return
-        if self._newest < oldest:
+        if self._newest[0] < oldest:
             self.clear()
             return
         while self._buckets[0][0] < oldest:

@@ -68,6 +68,10 @@ class Gateway:
             await self._live(receive, send)
         elif scope["type"] != "http":
             raise RuntimeError(f"{scope['type']} is not served")
+        elif b"%" in scope.get("raw_path", b"") and "/models/" not in scope["path"]:
+            await self._respond(
+                send, "chat", _ENCODED
+            )  # a path is what it is, not what it decodes to
         elif (hot := self._hot.get(scope["path"])) and scope["method"] == "POST":
             problem = self._guard.check(scope["headers"], Access.CLIENT)
             if problem:
@@ -198,6 +202,9 @@ class Gateway:
                 self._engine.close()
                 await send({"type": "lifespan.shutdown.complete"})
                 return
+
+
+_ENCODED = Problem(404, "not_found", "No path with percent signs is served here.", final=True)
 
 
 def _id(entry: Any) -> str:

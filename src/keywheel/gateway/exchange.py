@@ -35,10 +35,9 @@ Write = Callable[[bytes], Awaitable[None]]
 
 @dataclass(frozen=True, slots=True)
 class Plain:
-    """A complete answer, byte for byte as it came. `seconds` were spent at the upstream."""
+    """A complete answer, byte for byte as it came."""
 
     body: bytes
-    seconds: float
 
 
 @dataclass(slots=True)
@@ -66,6 +65,7 @@ class Exchange:
         "_request",
         "_upstream",
         "answer",
+        "elsewhere",
     )
 
     def __init__(
@@ -79,6 +79,7 @@ class Exchange:
         self._dialect = DIALECTS[request.dialect]
         self._limits = engine.config.limits
         self.answer: Plain | Stream | None = None
+        self.elsewhere = 0.0  # seconds spent at the upstream or waiting for a lane: not ours
 
     # --- until there is an answer ----------------------------------------------------------------
 
@@ -87,26 +88,37 @@ class Exchange:
         step = self._engine.advance(self._flow)
         while True:
             match step:
-                case Send():
-                    report = await self._send(step)
-                case Wait():
-                    await asyncio.sleep(max(0.0, step.until - self._engine.clock()))
-                    report = Done(self._engine.clock())
+                case Send() | Wait():
+                    report = await self._carry_out(step)
                 case Served() | Refused():
                     return step
                 case _:
                     raise AssertionError(step)
             step = self._engine.advance(self._flow, report)
 
+    async def _carry_out(self, step: Send | Wait) -> Report:
+        began = self._engine.clock()
+        if isinstance(step, Send):
+            report = await self._send(step)
+        else:
+            await asyncio.sleep(max(0.0, step.until - began))
+            report = Done(self._engine.clock())
+        self.elsewhere += self._engine.clock() - began
+        return report
+
     async def _send(self, step: Send) -> Report:
         """One attempt. Whoever interrupts it leaves an abandoned lease behind, and nobody to blame."""
         began = self._engine.clock()
         response: Response | None = None
         try:
-            response = await self._open(step, began)
-            report = await self._judge(step, response, began)
+            async with asyncio.timeout(max(0.0, step.deadline - began)):
+                response = await self._open(step, began)
+                report = await self._judge(step, response, began)
         except UpstreamError as error:
             report = self._broken(step, error, began)
+        except TimeoutError:  # each limit alone was kept: slow bytes, or several limits in a row
+            now = self._engine.clock()
+            report = Expired(now, now - began)
         except BaseException as error:
             self._engine.settle(step.lease, Abandoned(_reason(error)))
             if response:
@@ -146,14 +158,14 @@ class Exchange:
             usage = usage_of_good(body, self._dialect.name, _text(response.headers))
         if usage is None:
             verdict = self._verdict(Phase.BODY, response, body)
-            if verdict is None and self._request.stream:
+            if self._request.stream and (verdict is None or verdict.row.name == REASONING_ONLY):
                 verdict = judge_failure("malformed", detail="a stream was asked for")
             if verdict and verdict.row.name != REASONING_ONLY:
                 return self._failed(began, verdict)
             usage = read_usage(body) or NO_USAGE
             row = verdict.label if verdict else row
         now = self._engine.clock()
-        self.answer = Plain(body, now - began)
+        self.answer = Plain(body)
         return Ended(now, _answered(now - began, now - began, usage, row))
 
     async def _commit(self, step: Send, response: Response, began: float) -> Report:
@@ -170,6 +182,7 @@ class Exchange:
             if not scanner.committed and _is_too_much(held, scanner):
                 return self._failed(began, judge_failure("malformed", detail="no content"))
         now = self._engine.clock()
+        self._request = self._request.without_body()  # a stream may last long
         self.answer = Stream(
             step.lease, response, scanner, bytes(held), began, now - began, step.deadline
         )
@@ -212,10 +225,11 @@ class Exchange:
 
     # --- after the commit ------------------------------------------------------------------------
 
-    def abandon(self, stream: Stream) -> None:
+    def abandon(self) -> None:
         """Give a committed stream up before anything of it was passed on."""
-        stream.response.close()
-        self._engine.settle(stream.lease, Abandoned("client gone"))
+        if isinstance(self.answer, Stream):
+            self.answer.response.close()
+            self._engine.settle(self.answer.lease, Abandoned("client gone"))
 
     async def pipe(self, stream: Stream, write: Write) -> Outcome:
         """Pass a committed stream on to its end and settle its lease. Never a second model's text."""
@@ -237,6 +251,11 @@ class Exchange:
             await write(stream.held)
         kind = await self._copy(stream, write)
         elapsed = self._engine.clock() - stream.began
+        if kind == "deadline":
+            await write(
+                self._event(stream, 504, "deadline_exceeded", "The deadline ended the answer.")
+            )
+            return Abandoned("deadline")
         if kind is None or kind == REASONING_ONLY:
             row = f"{ROWS[kind].number} {kind}" if kind else "ok"
             return _answered(stream.ttft, elapsed, stream.scanner.usage or NO_USAGE, row)
@@ -245,7 +264,9 @@ class Exchange:
             usage = stream.scanner.usage or NO_USAGE
             return _answered(stream.ttft, elapsed, usage, "32 done-missing")
         verdict = self._after_content(stream, kind)
-        await write(self._event(stream, verdict))
+        code = verdict.upstream_code or "upstream_failed"
+        message = verdict.message or verdict.row.signal
+        await write(self._event(stream, verdict.status or 502, code, message))
         return Failed(verdict, elapsed)
 
     async def _copy(self, stream: Stream, write: Write) -> str | None:
@@ -264,7 +285,8 @@ class Exchange:
             try:
                 data = await response.read()
             except UpstreamError as error:
-                return error.kind
+                late = error.kind == "timeout-silence" and clock() >= stream.deadline - 0.05
+                return "deadline" if late else error.kind
             if not data:
                 break
             if piece := scanner.feed(data):
@@ -272,10 +294,14 @@ class Exchange:
             now = clock()
             if scanner.content_events != contents:
                 contents, due = scanner.content_events, now + gap
+            if scanner.done:
+                break
             left = min(usual, due - now, stream.deadline - now)
+            if left <= 0:  # bytes that keep coming never let the time limit ring
+                return "deadline" if now >= stream.deadline else "timeout-silence"
             if left != limit:
                 limit = left
-                response.set_silence(max(0.001, left))
+                response.set_silence(left)
             size += len(data)
             if size > MAX_STREAM:
                 return "too-large"
@@ -288,12 +314,12 @@ class Exchange:
                 return verdict
         return judge_failure(_END_KINDS.get(kind, kind), committed=True)
 
-    def _event(self, stream: Stream, verdict: Verdict) -> bytes:
+    def _event(self, stream: Stream, status: int, code: str, message: str) -> bytes:
         return error_event(
             self._dialect.name,
-            status=verdict.status or 502,
-            code=verdict.upstream_code or "upstream_failed",
-            message=verdict.message or verdict.row.signal,
+            status=status,
+            code=code,
+            message=message,
             id=stream.scanner.id,
             created=stream.scanner.created,
             model=stream.scanner.model,
@@ -340,10 +366,12 @@ def _is_event_stream(response: Response) -> bool:
 async def _read(response: Response, limit: int, *, cut: bool = False) -> bytes:
     """The whole body; more than `limit` bytes are cut off or, for an answer, an error."""
     body = bytearray()
-    while data := await response.read():
-        body += data
-        if len(body) > limit:
-            if cut:
-                return bytes(body[:limit])
-            raise UpstreamError("too-large", f"more than {limit} bytes", sent=True)
-    return bytes(body)
+    try:
+        while data := await response.read():
+            body += data
+            if len(body) > limit:
+                raise UpstreamError("too-large", f"more than {limit} bytes", sent=True)
+    except UpstreamError:
+        if not cut:  # the status of a refusal says enough
+            raise
+    return bytes(body[:limit])

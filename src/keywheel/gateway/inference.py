@@ -5,7 +5,6 @@ noticed at once and ends the work; a stream that stays silent for long gets comm
 """
 
 import asyncio
-import contextlib
 import os
 import re
 from collections.abc import Awaitable, Callable, Mapping
@@ -16,7 +15,7 @@ import structlog
 
 from keywheel import problems
 from keywheel.core.attempts import Refused, Served, Try
-from keywheel.core.types import Failed, Finished
+from keywheel.core.types import Abandoned, Failed, Finished
 from keywheel.engine import Engine, Terms
 from keywheel.errors import InvalidRequest, RequestFailed
 from keywheel.gateway.exchange import Exchange, Plain, Stream
@@ -32,8 +31,9 @@ Scope = Mapping[str, Any]
 log = structlog.get_logger("keywheel.request")
 
 _HARMLESS = re.compile(rb"[A-Za-z0-9_.:-]{1,64}")
+LOOK_AGAIN = 0.02  # seconds
 FIRST_LOOK = 10.0  # seconds that a request waits for the first model list
-LARGE = 256 * 1024  # bytes of a body above which reading it would hold up other requests
+LARGE = 64 * 1024  # bytes of a body above which reading it would hold up other requests
 SDK_MARGIN = 2.0  # seconds before the client's own time-out at which we answer
 PLAIN = ((b"content-type", b"application/json"),)
 STREAM = (
@@ -58,7 +58,7 @@ class Visit:
     status: int = 0
     code: str = ""
     outcome: str = "abandoned"
-    upstream_seconds: float | None = None
+    overhead: float = 0.0
 
 
 class ClientGone(Exception):
@@ -109,20 +109,31 @@ class Inference:
             visit.request = await asyncio.to_thread(read, body, self.dialect, session)
         else:
             visit.request = read(body, self.dialect, session)
-        if not self._engine.ready.is_set():
-            await asyncio.to_thread(self._engine.ready.wait, FIRST_LOOK)
-        terms = _terms(visit.request_id, headers)
-        flow = self._engine.open(visit.request, terms)
-        exchange = Exchange(
-            self._engine, self.upstream, visit.request, _passed_on(all_headers), flow
-        )
+        del body
+        terms = _terms(visit.request_id, headers, visit.request.stream)
         async with _Watch(receive) as watch:
             try:
+                await self._first_look(visit, terms)
+                waited = self._engine.clock() - visit.began
+                if terms.patience:
+                    terms = replace(terms, patience=max(0.001, terms.patience - waited))
+                flow = self._engine.open(visit.request, terms)
+                exchange = Exchange(
+                    self._engine, self.upstream, visit.request, _passed_on(all_headers), flow
+                )
                 await self._answer(visit, exchange)
             except asyncio.CancelledError:
                 if not watch.gone:  # the gateway is ending and this request's time is over
                     await self._cut_short(visit, SHUTTING_DOWN)
+                    return
                 raise
+
+    async def _first_look(self, visit: Visit, terms: Terms) -> None:
+        """Wait for the first model list. A thread for each who waits would hold up the others, and the end."""
+        due = visit.began + min(FIRST_LOOK, terms.patience or FIRST_LOOK)
+        # ready is a threading.Event: the keeper sets it in its thread
+        while not self._engine.ready.is_set() and self._engine.clock() < due:  # noqa: ASYNC110
+            await asyncio.sleep(LOOK_AGAIN)
 
     async def _read_body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
         if headers.get(b"content-encoding", b"identity") != b"identity":
@@ -146,24 +157,29 @@ class Inference:
     async def _answer(self, visit: Visit, exchange: Exchange) -> None:
         request = visit.request
         assert request is not None  # noqa: S101 - read before
-        with _KeepAlive(visit.outlet, self._limits.keepalive, enabled=request.stream) as quiet:
-            result = await exchange.run()
-            await quiet.end()
+        with _KeepAlive(visit, self._limits.keepalive, enabled=request.stream) as quiet:
+            try:
+                result = await exchange.run()
+                await quiet.end()
+            except BaseException:
+                exchange.abandon()
+                raise
         visit.tries = result.tries
         if isinstance(result, Refused):
             now = self._engine.clock()
             await self._refuse(visit, problems.of_refusal(result, visit.request_id, now))
         elif isinstance(exchange.answer, Plain):
-            await self._send_plain(visit, result, exchange.answer)
+            await self._send_plain(visit, result, exchange)
         elif isinstance(exchange.answer, Stream):
             await self._send_stream(visit, result, exchange, exchange.answer)
 
-    async def _send_plain(self, visit: Visit, served: Served, answer: Plain) -> None:
-        visit.status, visit.outcome, visit.upstream_seconds = 200, "ok", answer.seconds
+    async def _send_plain(self, visit: Visit, served: Served, exchange: Exchange) -> None:
+        assert isinstance(exchange.answer, Plain)  # noqa: S101 - the caller looked
+        visit.status, visit.outcome = 200, "ok"
         headers = self._headers(visit, served)
-        overhead = self._engine.clock() - visit.began - answer.seconds
-        headers["x-keywheel-overhead-ms"] = f"{max(0.0, overhead) * 1e3:.2f}"
-        await visit.outlet.respond(200, (*PLAIN, *raw(headers)), answer.body)
+        visit.overhead = max(0.0, self._engine.clock() - visit.began - exchange.elsewhere)
+        headers["x-keywheel-overhead-ms"] = f"{visit.overhead * 1e3:.2f}"
+        await visit.outlet.respond(200, (*PLAIN, *raw(headers)), exchange.answer.body)
 
     async def _send_stream(
         self, visit: Visit, served: Served, exchange: Exchange, stream: Stream
@@ -174,12 +190,14 @@ class Inference:
             if not outlet.started:
                 await outlet.start(200, (*STREAM, *raw(self._headers(visit, served))))
         except BaseException:
-            exchange.abandon(stream)
+            exchange.abandon()
             raise
         outcome = await exchange.pipe(stream, outlet.write)
         if isinstance(outcome, Failed):
             visit.outcome, visit.code = "failed", outcome.verdict.label
             visit.tries = (*visit.tries[:-1], replace(visit.tries[-1], row=outcome.verdict.label))
+        elif isinstance(outcome, Abandoned):
+            visit.outcome, visit.code = "failed", "deadline_exceeded"
         else:
             visit.outcome = "ok"
         await outlet.finish()
@@ -222,7 +240,7 @@ class Inference:
         event = Finished(
             now, visit.request_id, self.dialect, visit.outcome, visit.status, visit.code,
             len(visit.tries), last.key, last.account, last.model, total,
-            total - visit.upstream_seconds if visit.upstream_seconds is not None else 0.0,
+            visit.overhead,
         )  # fmt: skip
         self._engine.finish(event)
         log.info(
@@ -246,8 +264,9 @@ class TooLarge(RequestFailed):
 class _KeepAlive:
     """Comments for a client that has waited long: status 200 goes out, errors then travel in the stream."""
 
-    def __init__(self, outlet: Outlet, seconds: float, *, enabled: bool) -> None:
-        self._outlet = outlet
+    def __init__(self, visit: Visit, seconds: float, *, enabled: bool) -> None:
+        self._outlet = visit.outlet
+        self._headers = (*STREAM, *raw({"x-request-id": visit.request_id}))
         self._seconds = seconds
         self._enabled = enabled
         self._timer: asyncio.TimerHandle | None = None
@@ -268,14 +287,13 @@ class _KeepAlive:
         """No more comments: the answer is there. Waits until the last one is out."""
         self.__exit__()
         if self._task:
-            with contextlib.suppress(asyncio.CancelledError):
-                await self._task
+            await asyncio.wait((self._task,))  # awaiting it would swallow our own cancellation
 
     def _begin(self) -> None:
         self._task = asyncio.get_running_loop().create_task(self._comment())
 
     async def _comment(self) -> None:
-        await self._outlet.start(200, STREAM)
+        await self._outlet.start(200, self._headers)
         while True:
             await self._outlet.write(keepalive())
             await asyncio.sleep(self._seconds)
@@ -323,11 +341,14 @@ def problem_body(dialect: str, problem: Problem) -> bytes:
 
 
 def _passed_on(headers: Any) -> tuple[tuple[bytes, bytes], ...]:
+    """Our own headers, and those of the client that are meant for the upstream and not for this hop alone."""
     mine = ((b"content-type", b"application/json"), (b"user-agent", b"keywheel"))
+    hop = [value for name, value in headers if name == b"connection"]
+    dropped = {part.strip().lower() for value in hop for part in value.split(b",")}
     theirs = (
         (name, value)
         for name, value in headers
-        if name in PASSED_ON or name.startswith(PASSED_ON_PREFIX)
+        if (name in PASSED_ON or name.startswith(PASSED_ON_PREFIX)) and name not in dropped
     )
     return (*mine, *theirs)
 
@@ -337,9 +358,12 @@ def _request_id(given: bytes) -> str:
     return given.decode("ascii") if _HARMLESS.fullmatch(given) else os.urandom(12).hex()
 
 
-def _terms(request_id: str, headers: Mapping[bytes, bytes]) -> Terms:
-    """The hints a client gives. One that cannot be read is as good as none."""
-    sdk = _seconds(headers.get(b"x-stainless-read-timeout"))
+def _terms(request_id: str, headers: Mapping[bytes, bytes], stream: bool) -> Terms:
+    """The hints a client gives. One that cannot be read is as good as none.
+
+    The SDKs' read time-out bounds the time between two pieces, so it bounds a plain answer and no stream.
+    """
+    sdk = None if stream else _seconds(headers.get(b"x-stainless-read-timeout"))
     own = _seconds(headers.get(b"x-request-timeout"))
     hints = [hint for hint in (sdk and max(sdk - SDK_MARGIN, sdk / 2), own) if hint]
     return Terms(

@@ -16,8 +16,13 @@ HEADERS = 64
 TARGET = 4 * 1024  # bytes
 HEAD_SECONDS = 10.0  # from the first byte, or from the connection on
 BODY_SECONDS = 30.0
+STALL_SECONDS = 30.0  # without the client taking anything of what waits for it
 
 _MALFORMED = Problem(400, "invalid_request", "This is not a valid HTTP/1.1 request.")
+_UPGRADE = Problem(
+    400, "invalid_request",
+    "Upgrade is not served: use plain HTTP/1.1 (in Java: HttpClient.Builder.version(HTTP_1_1)).",
+)  # fmt: skip
 _HEAD_TOO_LARGE = Problem(
     431, "head_too_large", f"More than {HEADERS} headers, or more than {HEAD_SIZE} bytes of them."
 )
@@ -31,6 +36,8 @@ class Intake(HttpToolsProtocol):
     _since = 0.0  # when `expire` first saw what is waited for; asking the clock in every request costs more
     _in_head = True
     _seen = 0
+    _waiting = 0
+    _moved = 0.0
     _problem = _MALFORMED
 
     def data_received(self, data: bytes) -> None:
@@ -55,6 +62,8 @@ class Intake(HttpToolsProtocol):
             self._refuse(_HEAD_TOO_LARGE)
         if not self.url.startswith(b"/"):  # absolute forms are for proxies
             self._refuse(_MALFORMED)
+        if self._wants_upgrade():
+            self._refuse(_UPGRADE)
         super().on_headers_complete()
 
     def on_message_complete(self) -> None:
@@ -65,6 +74,9 @@ class Intake(HttpToolsProtocol):
 
     def send_400_response(self, msg: str) -> None:
         """Refuse and close, in the shape of every other error."""
+        if self.cycle and self.cycle.response_started and not self.cycle.response_complete:
+            self.transport.abort()  # an answer is on its way: nothing of ours may stand inside it
+            return
         problem = self._problem
         body = problem_body("chat", problem)
         head = b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n\r\n"
@@ -73,12 +85,26 @@ class Intake(HttpToolsProtocol):
 
     def expire(self, now: float) -> None:
         """Close a connection whose client takes too long; one that we do not read from is not to blame."""
+        self._watch_writing(now)
         if self.patience is None:
             return
         if self.flow.read_paused or not self._since:
             self._since = now
         elif now > self._since + self.patience:
             self.transport.close()
+
+    def _wants_upgrade(self) -> bool:
+        """Behind a request for another protocol the parser would take the body for a second request."""
+        return any(name == b"upgrade" for name, _ in self.headers)
+
+    def _watch_writing(self, now: float) -> None:
+        """End a connection whose client takes nothing of what waits for it: its close would wait for ever."""
+        waiting = self.transport.get_write_buffer_size()
+        if not waiting or not self._waiting or waiting < self._waiting:
+            self._moved = now
+        elif now > self._moved + STALL_SECONDS:
+            self.transport.abort()
+        self._waiting = waiting
 
     def _await(self, patience: float | None) -> None:
         self.patience, self._since = patience, 0.0

@@ -27,10 +27,10 @@ class Outlet:
 
     async def start(self, status: int, headers: RawHeaders) -> None:
         """Send the head."""
-        self.started = True
         await self._send(
             {"type": "http.response.start", "status": status, "headers": list(headers)}
         )
+        self.started = True  # a cancelled wait for room sends nothing
 
     async def write(self, data: bytes) -> None:
         """Send a piece of the body."""

@@ -5,7 +5,7 @@ goes upstream byte for byte and in the order sent. A dialect is one row of a tab
 """
 
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from math import ceil
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -123,6 +123,10 @@ class Request:
     fields: Mapping[str, Raw] = field(repr=False)
     before: bytes = field(repr=False)
     after: bytes = field(repr=False)
+
+    def without_body(self) -> "Request":
+        """The same request without the bytes that no further attempt needs."""
+        return replace(self, fields={}, before=b"", after=b"")
 
     def with_model(self, model_id: str) -> bytes:
         """The body for the upstream, asking for this model."""

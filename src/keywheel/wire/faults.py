@@ -79,7 +79,7 @@ FAILURES: Mapping[str, tuple[str, str]] = {
     "tls": ("bad-certificate", "the upstream's certificate is not valid"),
     "tls-handshake": ("unreachable", "the TLS handshake failed"),
     "reset": ("unreachable", "the connection was reset before any answer"),
-    "pool": ("unreachable", "no connection became free in time"),
+    "pool": ("own-limit", "no connection became free in time; raise upstream.connections"),
     "timeout-head": ("timeout", "no response headers in time"),
     "timeout-content": ("timeout", "no content in time"),
     "timeout-gap": ("timeout", "the content paused too long"),
