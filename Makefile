@@ -1,6 +1,6 @@
 # `make run` and `make test` do all the set-up they need: Python 3.11+ with pip, and git, are enough.
 .DEFAULT_GOAL := help
-.PHONY: help setup run sim test quick check fix docs cover bench-overhead bench-decision clean
+.PHONY: help setup run sim test quick check fix docs cover bench-overhead bench-decision policy-bench clean
 
 PY := .venv/bin/python
 ARGS ?=
@@ -53,6 +53,9 @@ cover: .venv/dev-ready ## branch coverage of everything
 
 bench-overhead: .venv/dev-ready ## CPU beside nginx, for a plain request and for a stream's event
 	@$(PY) scripts/bench_overhead.py $(ARGS)
+
+policy-bench: .venv/dev-ready ## routing beside rivals and an oracle in a simulated world; writes docs/policy.md
+	@$(PY) -m scripts.policy $(ARGS)
 
 bench-decision: .venv/dev-ready ## microseconds to choose a lane and record what came of it
 	@$(PY) scripts/bench_decision.py

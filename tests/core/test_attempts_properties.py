@@ -4,7 +4,6 @@ from collections import Counter
 
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.core.build import NOON, account, model, pool
 
 from keywheel.core.attempts import (
     Done,
@@ -22,6 +21,7 @@ from keywheel.core.attempts import (
 from keywheel.core.pool import Pool
 from keywheel.core.rows import ROWS
 from keywheel.core.types import Answered, Ask, Event, Failed, Kind, Lease, Scope, Verdict
+from tests.core.build import NOON, account, model, pool
 
 ROW_NAMES = list(ROWS)
 KEYS = ("k1@a1", "k2@a1", "k3@a2", "k4@a3")

@@ -1,10 +1,9 @@
 """What several ambiguous failures tell together (routing A.5, rows 6 and 21)."""
 
-from tests.core.build import NOON
-
 from keywheel.core.blame import Suspicion
 from keywheel.core.rows import ROWS
 from keywheel.core.types import Lease, Verdict
+from tests.core.build import NOON
 
 
 def lease(account: str = "a1", model: str = "m1", ask: str = "r1") -> Lease:

@@ -1,12 +1,12 @@
 """The rules of routing A.2 and A.6 for one scope."""
 
 import pytest
-from tests.core.build import NOON, breaker, lease
 
 from keywheel.core.breaker import Breaker, Cause, Pairs
 from keywheel.core.policy import Health
 from keywheel.core.types import FOREVER, Kind, Ladder, Provenance, Scope
 from keywheel.core.window import Counts
+from tests.core.build import NOON, breaker, lease
 
 A, H, O = Provenance.AUTHORITATIVE, Provenance.HEURISTIC, Provenance.OPERATOR  # noqa: E741
 LADDER = Ladder(15, 300)

@@ -28,9 +28,10 @@ def test_a_result_from_before_a_reset_stays_one_after_the_next_trip() -> None:
     for number in range(2, 7):
         found.fail(number, found.epoch, NOON, f"k{number}", 1)
     assert found.open_until == NOON + 300
-    assert not found.fail(1, 0, NOON + 301, "k1", 1)
-    assert not found.succeed(1, 0, NOON + 301)
-    assert found.open_until == NOON + 300
+    assert found.enter(9, NOON + 300, NOON + 400)
+    assert found.succeed(9, found.epoch, NOON + 301)
+    assert not found.fail(1, 0, NOON + 302, "k1", 1)
+    assert found.counts(NOON + 302).total == 0
 
 
 def test_the_first_lease_is_no_probe_unless_it_entered_as_one() -> None:

@@ -1,9 +1,9 @@
 """The retry budget of routing A.7."""
 
 import pytest
-from tests.core.build import NOON
 
 from keywheel.core.budget import Budget
+from tests.core.build import NOON
 
 
 def drained() -> Budget:

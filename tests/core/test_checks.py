@@ -1,12 +1,12 @@
 """When `GET /key` is asked (routing A.3 and A.5, rows 10, 11, 11a)."""
 
 import pytest
-from tests.core.build import MIDNIGHT, NOON, account, answered, failed, model, on, pool, run
 
 from keywheel.core.checks import Checks
 from keywheel.core.pool import Pool
 from keywheel.core.quota import Reading
 from keywheel.core.types import Kind, Scope
+from tests.core.build import MIDNIGHT, NOON, account, answered, failed, model, on, pool, run
 
 HOUR, DAY = 3_600.0, 86_400.0
 UNKNOWN = Reading(None, None)
@@ -75,6 +75,20 @@ def test_an_account_in_use_is_checked_hourly_an_idle_one_is_not() -> None:
     assert made.due_checks(NOON + HOUR) == ("k1",)
     made.key_is_good("k1", UNKNOWN, NOON + HOUR)
     assert made.due_checks(NOON + 2 * HOUR) == ()
+
+
+def test_an_account_whose_day_is_spent_is_checked_hourly_since_a_top_up_may_raise_its_limit() -> (
+    None
+):
+    made = looked_at("k1@a1")
+    run(made, failed("platform-day"), on("m1"))
+    made.key_is_good("k1", UNKNOWN, NOON)
+    for hour in (1, 2):
+        assert made.due_checks(NOON + hour * HOUR - 1) == ()
+        assert made.due_checks(NOON + hour * HOUR) == ("k1",)
+        made.key_is_good("k1", UNKNOWN, NOON + hour * HOUR)
+    made.key_is_good("k1", Reading(50, 1000), NOON + 3 * HOUR)
+    assert made.usable(NOON + 3 * HOUR)
 
 
 def test_an_account_out_of_credits_is_checked_hourly_though_nothing_is_sent() -> None:

@@ -1,6 +1,10 @@
 """When the earliest lane opens, and the counts by cause (routing A.8)."""
 
 import pytest
+
+from keywheel.core.pool import Pool
+from keywheel.core.tried import Tried
+from keywheel.core.types import Ask, Kind, Provenance, Scope
 from tests.core.build import (
     ASK,
     MIDNIGHT,
@@ -16,10 +20,6 @@ from tests.core.build import (
     run,
     take,
 )
-
-from keywheel.core.pool import Pool
-from keywheel.core.tried import Tried
-from keywheel.core.types import Ask, Kind, Provenance, Scope
 
 SAID = Provenance.AUTHORITATIVE
 

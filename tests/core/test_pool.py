@@ -1,21 +1,6 @@
 """The pool as a whole: leases, reloads, what `GET /key` and the operator say."""
 
 import pytest
-from tests.core.build import (
-    CONTEXT,
-    MIDNIGHT,
-    NOON,
-    account,
-    answered,
-    failed,
-    model,
-    on,
-    pool,
-    refusal,
-    run,
-    take,
-    until,
-)
 
 from keywheel.core.policy import Limits, Policy
 from keywheel.core.pool import Pool
@@ -33,6 +18,21 @@ from keywheel.core.types import (
     Provenance,
     Reopened,
     Scope,
+)
+from tests.core.build import (
+    CONTEXT,
+    MIDNIGHT,
+    NOON,
+    account,
+    answered,
+    failed,
+    model,
+    on,
+    pool,
+    refusal,
+    run,
+    take,
+    until,
 )
 
 UNKNOWN = Reading(None, None)

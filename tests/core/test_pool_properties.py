@@ -8,8 +8,6 @@ from collections import Counter as Counts
 from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, precondition, rule
-from tests.core.build import MIDNIGHT, NOON
-from tests.core.reference import AUTHORITATIVE, HEURISTIC, Counter, Health, blames, said_until
 
 from keywheel.core import ranking
 from keywheel.core.policy import Policy
@@ -36,6 +34,8 @@ from keywheel.core.types import (
     Scope,
     Verdict,
 )
+from tests.core.build import MIDNIGHT, NOON
+from tests.core.reference import AUTHORITATIVE, HEURISTIC, Counter, Health, blames, said_until
 
 ACCOUNTS = (Account("a1", 6, 14), Account("a2", 4, 9, concurrency=2), Account("a3", 6, None))
 KEYS = (Key("k1", "a1"), Key("k2", "a1"), Key("k3", "a2"), Key("k4", "a3"))

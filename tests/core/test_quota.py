@@ -1,9 +1,8 @@
 """The rules of routing A.3 for one account."""
 
-from tests.core.build import MIDNIGHT, NOON, account
-
 from keywheel.core.quota import BUSY, UNMETERED, Quota, Reading, Shut
 from keywheel.core.types import DAY
+from tests.core.build import MIDNIGHT, NOON, account
 
 TODAY, TOMORROW = int(NOON // DAY), int(NOON // DAY) + 1
 

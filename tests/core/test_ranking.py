@@ -5,11 +5,11 @@ from math import inf, log
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from tests.core.build import ASK, NOON
 
 from keywheel.core.policy import Choice
 from keywheel.core.ranking import FADE_STEP, Learnt, Mean, bucket, score, step
 from keywheel.core.types import Ask
+from tests.core.build import ASK, NOON
 
 BALANCED = Choice()
 WEEK = 7 * 86_400.0

@@ -43,3 +43,16 @@ def test_more_at_once_are_allowed_only_when_half_was_needed(others: int, limit: 
     learnt = Learnt(at=NOON, in_flight=others)
     learnt.answered(100, 1.0, 2.0, 10)
     assert learnt.limit == limit
+
+
+def test_a_plain_answer_is_not_taken_for_a_slow_first_token() -> None:
+    """Its tokens took the time; without a known speed nothing better can be said."""
+    learnt = Learnt(at=NOON)
+    learnt.answered(
+        100, 1.0, 2.0, 50
+    )  # streamed: a second to the first token, then 50 tokens a second
+    learnt.answered(100, 11.0, 11.0, 500)  # plain: ten seconds of tokens
+    assert learnt.ttft[0].mean == pytest.approx(1.0)
+    unknown = Learnt(at=NOON)
+    unknown.answered(100, 11.0, 11.0, 500)
+    assert unknown.ttft[0].mean == pytest.approx(11.0)

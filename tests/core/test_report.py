@@ -4,6 +4,11 @@ import json
 from typing import Any
 
 import pytest
+
+from keywheel.core.pool import Pool
+from keywheel.core.report import health, stats_report
+from keywheel.core.stats import Stats
+from keywheel.core.types import Kind, Scope
 from tests.core.build import (
     MIDNIGHT,
     NOON,
@@ -18,11 +23,6 @@ from tests.core.build import (
     run,
     take,
 )
-
-from keywheel.core.pool import Pool
-from keywheel.core.report import health, stats_report
-from keywheel.core.stats import Stats
-from keywheel.core.types import Kind, Scope
 
 
 def report(made: Pool, stats: Stats | None = None, now: float = NOON) -> dict[str, Any]:

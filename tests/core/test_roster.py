@@ -1,9 +1,8 @@
 """The breakers between keys and models, and their summary."""
 
-from tests.core.build import NOON, pool
-
 from keywheel.core.roster import Roster
 from keywheel.core.types import FOREVER, Kind, Provenance, Scope
+from tests.core.build import NOON, pool
 
 SAID = Provenance.AUTHORITATIVE
 

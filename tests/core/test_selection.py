@@ -3,6 +3,11 @@
 from collections import Counter
 
 import pytest
+
+from keywheel.core.policy import Choice, Health, Policy
+from keywheel.core.pool import Pool
+from keywheel.core.tried import Tried
+from keywheel.core.types import FOREVER, Ask, Kind, Model, Scope
 from tests.core.build import (
     ASK,
     MIDNIGHT,
@@ -19,11 +24,6 @@ from tests.core.build import (
     take,
     until,
 )
-
-from keywheel.core.policy import Choice, Health, Policy
-from keywheel.core.pool import Pool
-from keywheel.core.tried import Tried
-from keywheel.core.types import FOREVER, Ask, Kind, Model, Scope
 
 FOUR = ("k1@a1", "k2@a2", "k3@a3", "k4@a4")
 

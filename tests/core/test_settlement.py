@@ -1,21 +1,6 @@
 """What the rows of the classification table do to scopes, quota and experience (routing A.5 and A.6)."""
 
 import pytest
-from tests.core.build import (
-    MIDNIGHT,
-    NOON,
-    account,
-    answered,
-    failed,
-    heal,
-    model,
-    on,
-    pool,
-    refusal,
-    run,
-    take,
-    until,
-)
 
 from keywheel.core.policy import Limits, Policy
 from keywheel.core.pool import Pool
@@ -32,6 +17,21 @@ from keywheel.core.types import (
     Reopened,
     Scope,
     Window,
+)
+from tests.core.build import (
+    MIDNIGHT,
+    NOON,
+    account,
+    answered,
+    failed,
+    heal,
+    model,
+    on,
+    pool,
+    refusal,
+    run,
+    take,
+    until,
 )
 
 A, H = Provenance.AUTHORITATIVE, Provenance.HEURISTIC
@@ -82,6 +82,7 @@ SECOND_IN_A_ROW = {
     "empty": ("model m1", 15),
 }
 NOTHING = (
+    "own-limit",
     "redirect", "context-too-long", "payload-too-large", "bad-request", "untyped-400", "content-refused",
     "cannot-afford-this", "capability", "transient", "budget-spent-on-reasoning", "other-4xx",
 )  # fmt: skip

@@ -1,10 +1,9 @@
 """What is believed about one model: limits and standing."""
 
-from tests.core.build import ASK, NOON, breaker
-
 from keywheel.core.policy import Choice
 from keywheel.core.states import ModelState
 from keywheel.core.types import Ask, Model
+from tests.core.build import ASK, NOON, breaker
 
 BALANCED = Choice()
 

@@ -1,8 +1,8 @@
 import pytest
-from tests.core.build import NOON
 
 from keywheel.core.stats import Distribution, Stats
 from keywheel.core.types import Attempted, Blocked, Event, Finished, Kind, Provenance, Scope
+from tests.core.build import NOON
 
 
 def attempt(

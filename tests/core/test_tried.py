@@ -1,6 +1,5 @@
-from tests.core.build import ASK, NOON, answered, model, on, pool, run
-
 from keywheel.core.tried import Tried
+from tests.core.build import ASK, NOON, answered, model, on, pool, run
 
 
 def test_a_new_ask_has_tried_nothing() -> None:

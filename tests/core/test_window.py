@@ -1,6 +1,5 @@
-from tests.core.build import NOON
-
 from keywheel.core.window import Counts, Window
+from tests.core.build import NOON
 
 WIDTH = 30.0
 

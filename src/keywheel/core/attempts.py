@@ -327,7 +327,8 @@ def _use_up(life: _Life, lease: Lease, verdict: Verdict) -> None:
         tried.keys.add(lease.key)
         return
     life.charged += 1
-    life.owed = True
+    # The first fallback is free unless everything may be down: a usable lane is used before an error is returned.
+    life.owed = life.charged > 1 or row.blocks is Kind.PROVIDER
     tried.models[lease.model] = tried.models.get(lease.model, 0) + 1
 
 

@@ -22,6 +22,7 @@ PRIOR_GOOD, PRIOR_ALL = 9.0, 10.0
 PRIOR_OUTPUT = 400.0  # tokens of an answer when nothing is known
 BUCKETS = (1_000, 8_000)  # estimated prompt tokens at which time to first token is kept apart
 P95 = 1.645  # standard deviations of a normal distribution
+INSTANT = 0.05  # seconds; a shorter span times the network, not the model
 START, CAP, BACKOFF = 8.0, 64.0, 0.7  # requests at once per model: +1 on success, ×0.7 when crowded
 SHORTEST = 1e-3  # seconds, tokens: what is measured as less counts as this
 FADE_STEP = 5.0  # seconds between two steps of forgetting; a step is 0.2 % of a half-life of 30 min
@@ -97,11 +98,15 @@ class Learnt:
     def answered(self, tokens: int, ttft: float, total: float, tokens_out: int | None) -> None:
         """Learn from an answer."""
         self.good += 1.0
-        self.ttft[bucket(tokens)].add(ttft)
         if tokens_out:
             self.output.add(tokens_out)
-            if total - ttft > 0.05:
+            if total - ttft > INSTANT:
                 self.speed.add(tokens_out / (total - ttft))
+            elif (
+                self.speed.weight
+            ):  # a plain answer shows no first token; what its tokens took was no waiting
+                ttft = max(INSTANT, total - tokens_out / self.speed.mean)
+        self.ttft[bucket(tokens)].add(ttft)
         if self.limit < CAP and self.in_flight + 1 >= self.limit / 2:
             self.limit = min(CAP, self.limit + 1)
 

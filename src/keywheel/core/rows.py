@@ -115,10 +115,10 @@ _TABLE = (
         Fault.MODEL, Retry.NEXT_MODEL, Kind.MODEL, ladder=Ladder(15, 300), provenance=_H, window=Window.FULL),
     Row("31", "broken-after-content", "the stream failed after content had been passed on",
         Fault.MODEL, Retry.RETURN, Kind.MODEL, ladder=Ladder(15, 300), provenance=_H, window=Window.FULL),
-    Row("36", "own-limit", "no connection to the upstream became free in time (`upstream.connections`)",
-        None, Retry.RETURN, status=503, code="no_usable_lane"),
     Row("34", "other-4xx", "any other 4xx",
         Fault.CLIENT, Retry.RETURN, status=502),
+    Row("36", "own-limit", "no connection to the upstream became free in time (`upstream.connections`)",
+        None, Retry.RETURN, status=503, code="no_usable_lane"),
 )  # fmt: skip
 
 ROWS: Mapping[str, Row] = {row.name: row for row in _TABLE}
