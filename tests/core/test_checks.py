@@ -80,7 +80,7 @@ def test_an_account_in_use_is_checked_hourly_an_idle_one_is_not() -> None:
 def test_an_account_whose_day_is_spent_is_checked_hourly_since_a_top_up_may_raise_its_limit() -> (
     None
 ):
-    made = looked_at("k1@a1")
+    made = looked_at("k1@a1", accounts=[account("a1", 50)])
     run(made, failed("platform-day"), on("m1"))
     made.key_is_good("k1", UNKNOWN, NOON)
     for hour in (1, 2):
