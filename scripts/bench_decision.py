@@ -6,6 +6,7 @@ best of several rounds, since whatever else the machine does can only add; exits
 
 import sys
 from collections.abc import Callable
+from itertools import cycle
 from time import perf_counter
 
 from keywheel.core.policy import Policy
@@ -42,23 +43,17 @@ class Bench:
             [Key(f"k{n}", f"a{n}") for n in range(keys)],
         )
         self.pool.set_models([Model(f"m{n}", 131_072) for n in range(models)], START)
-        self.asks = [
+        self.asks = cycle(  # they differ, as they do in life
             Ask(tokens=300 + 700 * n, reply_tokens=100 * (n % 3), request_id=f"r{n}")
             for n in range(16)
-        ]
-        self.number = 0
+        )
         for _ in range(20 * models):
             self.serve()
-
-    def ask(self) -> Ask:
-        """Asks differ, as they do in life."""
-        self.number += 1
-        return self.asks[self.number % len(self.asks)]
 
     def serve(self) -> None:
         """Choose, answer, settle."""
         self.now += STEP
-        lease = self.pool.select(self.ask(), UNTRIED, self.now)
+        lease = self.pool.select(next(self.asks), UNTRIED, self.now)
         if isinstance(lease, NoLane):
             raise RuntimeError(lease)
         self.pool.settle(lease, ANSWER, self.now)
@@ -66,7 +61,7 @@ class Bench:
     def refuse(self) -> None:
         """Find nothing, and say when to come back."""
         self.now += STEP
-        found = self.pool.select(self.ask(), UNTRIED, self.now)
+        found = self.pool.select(next(self.asks), UNTRIED, self.now)
         if not isinstance(found, NoLane):
             raise RuntimeError(found)
 

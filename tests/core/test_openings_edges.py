@@ -52,3 +52,35 @@ def test_a_free_models_lane_is_bound_by_its_quota_however_closely_it_is_looked_a
     assert (found.cause, found.blocked) == ("day", {"quota": 1})
     assert found.at is not None
     assert found.at > MIDNIGHT
+
+
+def test_a_lane_that_was_tried_neither_counts_nor_opens() -> None:
+    made = pool(models=("m1",))
+    close(made, Kind.LANE, "k1+m1", 20)
+    close(made, Kind.LANE, "k2+m1", 50)
+    found = refusal(made, on("m1"), tried=Tried(lanes={("k1", "m1")}))
+    assert (found.at, found.blocked) == (NOON + 50, {"cooling": 1})
+
+
+def test_a_disabled_model_is_disabled_whatever_else_closes_its_lanes() -> None:
+    made = pool(models=("m1",))
+    made.operate("disable", Scope(Kind.MODEL, "m1"), NOON)
+    close(made, Kind.LANE, "k1+m1", 20)
+    close(made, Kind.LANE, "k2+m1", 20)
+    assert refusal(made) == NoLane(None, "disabled", {"disabled": 2})
+
+
+def test_lanes_closed_for_themselves_wait_for_their_quota_too() -> None:
+    made = pool(models=("m1",), accounts=[account("a1", 0), account("a2", 0)])
+    close(made, Kind.LANE, "k1+m1", 20)
+    close(made, Kind.LANE, "k2+m1", 20)
+    opens = refusal(made).at
+    assert opens is not None
+    assert opens > MIDNIGHT
+
+
+def test_a_lane_opens_with_its_model_when_its_key_opens_earlier() -> None:
+    made = pool(models=("m1",))
+    close(made, Kind.MODEL, "m1", 60)
+    close(made, Kind.KEY, "k1", 20)
+    assert refusal(made, on("m1"), tried=Tried(lanes={("k2", "m1")})).at == NOON + 60

@@ -1,6 +1,7 @@
 """The counters of one account at their edges: nothing sent yet, more than the limit, the first seconds of a day."""
 
-from keywheel.core.quota import Quota, Reading, Shut
+from keywheel.core.quota import BUSY, Quota, Reading, Shut
+from keywheel.core.types import DAY
 from tests.core.build import MIDNIGHT, NOON, account
 
 
@@ -14,6 +15,7 @@ def test_what_another_account_sent_is_added() -> None:
         counter.reserve(NOON, free=True)
     one.absorb(other)
     assert (one.used(NOON), one.minute_used(NOON)) == (3, 3)
+    assert one.room(NOON, free=True) == (47, 16)
 
 
 def test_a_full_minute_is_over_at_its_moment() -> None:
@@ -56,3 +58,43 @@ def test_the_first_seconds_of_a_day_are_closed_only_by_a_spent_yesterday() -> No
     counter = quota()
     counter.spend_minute(MIDNIGHT + 1, MIDNIGHT + 4)
     assert counter.shut(MIDNIGHT + 1) == Shut(MIDNIGHT + 4, "minute")
+
+
+def test_a_date_begins_at_midnight_sharp() -> None:
+    counter = quota()
+    today = counter.day(MIDNIGHT - 1)
+    assert (counter.day(MIDNIGHT), counter.day(MIDNIGHT - 1)) == (today + 1, today)
+
+
+def test_room_in_the_minute_comes_back_without_another_send() -> None:
+    counter = quota()
+    counter.reserve(NOON, free=True)
+    assert counter.room(NOON + 1, free=True) == (49, 18)
+    assert counter.room(NOON + 61, free=True) == (49, 19)
+
+
+def test_counts_are_kept_for_a_clock_that_may_be_set_back_two_days() -> None:
+    counter = quota()
+    counter.reserve(NOON, free=True)
+    today = counter.day(NOON)
+    counter.day(NOON + 2 * DAY)
+    assert counter.used_on(today) == 1
+    counter.day(NOON + 3 * DAY)
+    assert counter.used_on(today) == 0
+
+
+def test_what_closes_a_busy_account_longest_is_told() -> None:
+    counter = Quota(account("a1", 50, 20, cap=1))
+    counter.reserve(NOON, free=True)
+    assert counter.shut(NOON) == Shut(NOON + BUSY, "busy")
+    counter.spend_minute(NOON, NOON + 0.1)
+    assert counter.shut(NOON) == Shut(NOON + BUSY, "busy")
+    counter.spend_minute(NOON, NOON + 9)
+    assert counter.shut(NOON) == Shut(NOON + 9, "minute")
+
+
+def test_a_shut_account_is_open_at_the_moment_that_was_told() -> None:
+    counter = quota()
+    counter.spend_minute(NOON, NOON + 9)
+    assert counter.shut(NOON) == Shut(NOON + 9, "minute")
+    assert counter.shut(NOON + 9) is None

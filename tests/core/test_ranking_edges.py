@@ -5,6 +5,7 @@ from math import log
 import pytest
 
 from keywheel.core.ranking import FADE_STEP, Learnt, Mean
+from keywheel.core.types import Ask
 from tests.core.build import NOON
 
 
@@ -56,3 +57,16 @@ def test_a_plain_answer_is_not_taken_for_a_slow_first_token() -> None:
     unknown = Learnt(at=NOON)
     unknown.answered(100, 11.0, 11.0, 500)
     assert unknown.ttft[0].mean == pytest.approx(11.0)
+
+
+def test_never_more_than_64_at_once_are_allowed() -> None:
+    learnt = Learnt(at=NOON, in_flight=64, limit=64.0)
+    learnt.answered(100, 1.0, 2.0, 10)
+    assert learnt.limit == 64.0
+
+
+def test_an_answer_of_one_token_is_expected_to_be_short() -> None:
+    learnt = Learnt(at=NOON)
+    learnt.answered(100, 1.0, 11.0, 100)
+    one, two = (learnt.expected(Ask(tokens=100, reply_tokens=n)) for n in (1, 2))
+    assert one < two < learnt.expected(Ask(tokens=100))

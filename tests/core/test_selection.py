@@ -311,6 +311,17 @@ def test_a_lane_is_tried_again_only_where_the_ask_says_so() -> None:
     assert take(made, tried=tried).model == "m1"
 
 
+def test_a_lane_whose_model_is_at_its_limit_or_whose_key_is_closed_is_not_tried_again() -> None:
+    tried = Tried(lanes={("k2", "m2")}, again=("k2", "m2"))
+    made = pool(("k1@a1", "k2@a2"), ("m1", "m2"))
+    for _ in range(8):
+        take(made, on("m2"))
+    assert take(made, tried=tried).model == "m1"
+    made = pool(("k1@a1", "k2@a2"), ("m1", "m2"))
+    made.key_is_bad("k2", "bad-key", NOON)
+    assert take(made, tried=tried).key == "k1"
+
+
 # --- half-open -------------------------------------------------------------------------------------
 
 

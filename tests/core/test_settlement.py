@@ -132,6 +132,25 @@ def test_an_answer_in_between_makes_it_the_first_again(row: str) -> None:
     assert closed(made) == {}
 
 
+def test_one_lane_that_cannot_be_reached_says_nothing_about_the_provider_if_there_are_others() -> (
+    None
+):
+    made = pool(("k1@a1", "k2@a2"))
+    made.operate("disable", Scope(Kind.KEY, "k2"), NOON)
+    for _ in range(5):
+        run(made, failed("unreachable"), on("m1"))
+    assert until(made, Kind.PROVIDER, "openrouter") == 0.0
+    run(made, failed("unreachable"), on("m2"))
+    assert 1.6 <= until(made, Kind.PROVIDER, "openrouter") - NOON <= 2.4
+
+
+def test_the_only_lane_there_is_says_it_all() -> None:
+    made = pool(("k1@a1",), ("m1",))
+    for _ in range(2):
+        run(made, failed("unreachable"), on("m1"))
+    assert 1.6 <= until(made, Kind.PROVIDER, "openrouter") - NOON <= 2.4
+
+
 @pytest.mark.parametrize("row", NOTHING)
 def test_some_rows_close_nothing(row: str) -> None:
     made = pool()

@@ -97,11 +97,9 @@ class Checks:
             return now >= look.at + GAP
         if self._is_new_day(account, look.at, now):
             return True
-        active = _latest_lease(account) > look.seen or _lacks_credits(account, now)
         quota = account.quota
-        active = active or (
-            quota.metered and not quota.day_remaining(now)
-        )  # a top-up may raise the limit
+        spent = quota.metered and not quota.day_remaining(now)  # a top-up may raise the limit
+        active = spent or _latest_lease(account) > look.seen or _lacks_credits(account, now)
         return active and now >= look.at + HOUR
 
     def _is_new_day(self, account: AccountState, last: float, now: float) -> bool:

@@ -112,10 +112,13 @@ class _Survey:
         if not self._lanes:
             return NoLane(None, "tried")
         blocked: dict[str, int] = {}
-        for why, (count, _) in self._lanes.items():
+        first = FOREVER
+        for why, (count, opens) in self._lanes.items():
             group = GROUPS[why]
             blocked[group] = blocked.get(group, 0) + count
-        first = self._earliest()
+            first = min(first, opens)
+        if self._bounds:
+            first = self._earliest(first)
         if first == FOREVER:
             return NoLane(None, "disabled", blocked)
         cause = next((why for why in ORDER if why in self._lanes), BUSY)
@@ -127,9 +130,8 @@ class _Survey:
             for why, (count, key_opens) in keys.items():
                 _put(self._lanes, (max(front_opens, key_opens), max(front, why)), number * count)
 
-    def _earliest(self) -> float:
+    def _earliest(self, first: float) -> float:
         """The first opening; of the models with a bound only those are looked into that could be earlier."""
-        first = min(opens for _, opens in self._lanes.values())
         self._bounds.sort(key=lambda bound: bound[0])
         for bound, front, model in self._bounds:
             if bound >= first:

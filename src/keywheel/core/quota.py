@@ -19,7 +19,9 @@ TURN = 30.0  # seconds around midnight in which a send is charged to both dates
 TURN_MIN = 5.0  # a day is not trusted to be over before this many seconds of the new one …
 TURN_SPREAD = 25.0  # … plus a share of these, by account, so that accounts do not all start at once
 BUSY = 0.25  # seconds after which to look again when only requests under way are in the way
-KEPT_DAYS = 2  # yesterday counts in the first seconds of a day, and a clock may be set back by hours
+KEPT_DAYS = (
+    2  # yesterday counts in the first seconds of a day, and a clock may be set back by hours
+)
 AGREEMENT = 60.0  # two readings this far apart may lower a count
 
 
@@ -190,7 +192,7 @@ class Quota:
             self._used[day] = self._used.get(day, 0) + 1
         self._stamps.append(now)
         self._lower = None
-        self._looked_until = 0.0
+        self._take(now)
         return days
 
     def release(self) -> None:
@@ -261,7 +263,9 @@ class Quota:
 
     def _look(self, now: float) -> None:
         """Work out room or closure, and until when that holds if nothing is counted in between."""
-        day = self.limit - self.used(now)
+        if not self._begins <= now < self._ends:
+            self._open_day(now)
+        day = self.limit - self._used.get(self._today, 0)
         recent = self._recent(now)
         minute = self.minute_cap - len(recent) if self._full_until <= now else 0
         if day > 0 and minute > 0 and (now >= self._turn_over or not self._spent(self._today - 1)):
@@ -271,6 +275,15 @@ class Quota:
         shut = max(Shut(self._day_opens(now), "day"), Shut(self._minute_opens(now), "minute"))
         self._room, self._shut = None, shut
         self._looked_until = shut.until
+
+    def _take(self, now: float) -> None:
+        """One request fewer is left; the usual case need not be worked out anew."""
+        room = self._room
+        if room is None or now >= self._looked_until or min(room) <= 1:
+            self._looked_until = 0.0
+            return
+        self._room = (room[0] - 1, room[1] - 1)
+        self._looked_until = min(self._looked_until, now + MINUTE)
 
     def _open_day(self, now: float) -> None:
         """Work out once what holds for a whole UTC date."""

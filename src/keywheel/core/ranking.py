@@ -102,9 +102,8 @@ class Learnt:
             self.output.add(tokens_out)
             if total - ttft > INSTANT:
                 self.speed.add(tokens_out / (total - ttft))
-            elif (
-                self.speed.weight
-            ):  # a plain answer shows no first token; what its tokens took was no waiting
+            elif self.speed.weight:
+                # a plain answer shows no first token; what its tokens took was no waiting
                 ttft = max(INSTANT, total - tokens_out / self.speed.mean)
         self.ttft[bucket(tokens)].add(ttft)
         if self.limit < CAP and self.in_flight + 1 >= self.limit / 2:
@@ -129,8 +128,11 @@ class Learnt:
         if not looks:
             return PRIOR_TIME
         measured = exp(seen.total / looks)
-        if self.speed.weight:
-            measured += self._output(ask) / self.speed.mean
+        speed, output = self.speed, self.output
+        if speed.weight:
+            usual = exp(output.total / output.weight) if output.weight else PRIOR_OUTPUT
+            tokens = ask.reply_tokens if 0 < ask.reply_tokens < usual else usual
+            measured += tokens * exp(-speed.total / speed.weight)
         return exp((PRIOR + looks * log(measured)) / (PRIOR_LOOKS + looks))
 
     def ttft_mean(self, tokens: int) -> float | None:
@@ -142,10 +144,6 @@ class Learnt:
         """The 95th percentile of the time to first content, None before the first look."""
         seen = self.ttft[bucket(tokens)]
         return seen.p95 if seen.weight else None
-
-    def _output(self, ask: Ask) -> float:
-        usual = self.output.mean if self.output.weight else PRIOR_OUTPUT
-        return ask.reply_tokens if 0 < ask.reply_tokens < usual else usual
 
 
 def step(choice: Choice) -> float:

@@ -43,23 +43,29 @@ def _first(
     for model in models:
         if model.breaker.until > now or model.learnt.in_flight >= model.learnt.limit:
             continue
-        if len(roster.closed_pairs(model, now)) == count or not keys.side(model.model.free):
+        closed = roster.closed_pairs(model, now)
+        if len(closed) == count or not (side := keys.side(model.model.free)):
             continue
         if model.misfit(ask, now) or (again and tried.rules_out(model, ask, limit)):
             continue
-        if key := keys.best(model, sure=sure):
-            return key, model
+        if closed or again:
+            side = keys.open_to(model, side, closed)
+        if sure:
+            side = keys.without_probes(model, side)
+        if side:
+            return max(side)[-1], model
     return None
 
 
 def _again(roster: Roster, ask: Ask, keys: "_Keys", lane: tuple[str, str]) -> Pick | None:
     """The lane that is to be tried once more, if it is still usable."""
-    model = roster.models.get(lane[1])
-    if model is None or model.breaker.until > keys.now or model.misfit(ask, keys.now):
+    model, now = roster.models.get(lane[1]), keys.now
+    if model is None or model.breaker.until > now or model.misfit(ask, now):
         return None
-    closed = roster.closed_pairs(model, keys.now)
+    if model.learnt.in_flight >= model.learnt.limit or lane[0] in roster.closed_pairs(model, now):
+        return None
     side = keys.side(model.model.free)
-    key = next((c[-1] for c in side if c[-1].name == lane[0] not in closed), None)
+    key = next((choice[-1] for choice in side if choice[-1].name == lane[0]), None)
     return (key, model) if key else None
 
 
@@ -81,20 +87,22 @@ class _Keys:
             side = self._sides[free] = _usable(self.roster, free, self.tried, self.now)
         return side
 
-    def best(self, model: ModelState, *, sure: bool) -> KeyState | None:
-        """The best key that has an open way to a model; `sure`: without becoming a probe."""
-        closed = self.roster.closed_pairs(model, self.now)
-        side = self.side(model.model.free)
-        tried = self.tried.lanes
-        if closed or tried:
-            name = model.model.id
-            side = [c for c in side if c[-1].name not in closed and (c[-1].name, name) not in tried]
-        if sure:
-            side = [c for c in side if not self._is_probe(model, c[-1])]
-        return max(side)[-1] if side else None
+    def open_to(
+        self, model: ModelState, side: list[Choice], closed: dict[str, float]
+    ) -> list[Choice]:
+        """Those with an open way to a model that was not tried."""
+        tried, name = self.tried.lanes, model.model.id
+        return [c for c in side if c[-1].name not in closed and (c[-1].name, name) not in tried]
 
-    def _is_probe(self, model: ModelState, key: KeyState) -> bool:
-        return any(b.is_half_open(self.now) for b in self.roster.path(model, key).breakers)
+    def without_probes(self, model: ModelState, side: list[Choice]) -> list[Choice]:
+        """Those that would not make the attempt a probe."""
+        return [
+            choice
+            for choice in side
+            if not any(
+                b.is_half_open(self.now) for b in self.roster.path(model, choice[-1]).breakers
+            )
+        ]
 
 
 def _usable(roster: Roster, free: bool, tried: Tried, now: float) -> list[Choice]:

@@ -5,7 +5,7 @@ Times are UTC seconds on a clock that cannot jump; durations are seconds.
 """
 
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import StrEnum
 from math import inf
 from typing import NamedTuple
@@ -285,8 +285,10 @@ class Abandoned:
 Outcome = Answered | Failed | Abandoned
 
 
-@dataclass(frozen=True, slots=True)
-class NoLane:
+NONE_BLOCKED: Mapping[str, int] = {}
+
+
+class NoLane(NamedTuple):
     """Nothing can be tried now. `at`: when the earliest lane opens, None if nobody knows.
 
     `cause`: `day` and `minute` (quota), `health`, `busy` (requests under way), `disabled`, `unfit` (nothing fits
@@ -296,7 +298,7 @@ class NoLane:
 
     at: float | None
     cause: str
-    blocked: Mapping[str, int] = field(default_factory=dict[str, int])
+    blocked: Mapping[str, int] = NONE_BLOCKED
     missing: tuple[str, ...] = ()
 
 
