@@ -57,3 +57,13 @@ def test_an_unsent_request_leaves_the_minute_as_it_was() -> None:
     made = pool(("k1@a1",))
     run(made, failed("unreachable", unsent=True), on("m1"))
     assert made.roster.accounts["a1"].quota.minute_used(NOON) == 0
+
+
+def test_requests_under_way_move_with_their_key() -> None:
+    made = pool(("k1@a1", "k2@a1", "k3@a2"))
+    keys = [take(made).key for _ in range(8)]
+    moving = keys.count("k1")
+    assert 0 < moving < len(keys)
+    made.assign("k1", account("a2"))
+    told = {name: state.quota.in_flight for name, state in made.roster.accounts.items()}
+    assert told == {"a1": keys.count("k2"), "a2": moving + keys.count("k3")}

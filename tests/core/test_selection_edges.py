@@ -90,7 +90,7 @@ def test_where_nothing_is_metered_the_account_with_less_under_way_is_asked() -> 
 
 def test_models_are_ranked_anew_for_prompts_of_another_size() -> None:
     made = pool()
-    for name, small, large in (("m1", 1.0, 100.0), ("m2", 10.0, 1.0)):
+    for name, small, large in (("m1", 1.0, 10.0), ("m2", 100.0, 1.0)):
         learnt = made.roster.models[name].learnt
         learnt.at = NOON
         for _ in range(20):
