@@ -7,7 +7,7 @@ from dataclasses import replace
 import pytest
 
 from keywheel import sim
-from keywheel.config import Config, UpstreamSettings
+from keywheel.config import Config, ModelSettings, UpstreamSettings
 from keywheel.core.policy import Limits
 from keywheel.engine import Engine
 from keywheel.gateway import run
@@ -112,3 +112,33 @@ def test_no_secret_reaches_an_answer_or_a_log(caplog: pytest.LogCaptureFixture) 
         secrets = [key.removeprefix("sk-or-v1-") for key in sim.demo_keys()]
         seen = "\n".join([*texts, caplog.text])
         assert not [secret for secret in secrets if secret in seen]
+
+
+def test_with_nine_of_ten_keys_dead_the_tenth_answers() -> None:
+    with rig(sim.Scenario(accounts=(sim.Account(),) * 10)) as running:
+        for number in range(9):
+            running.world.script("key-unknown", key=number)
+        reply = running.chat()
+        assert (reply.status_code, reply.headers["x-keywheel-attempts"]) == (200, "10")
+        assert running.chat().headers["x-keywheel-attempts"] == "1"
+
+
+def test_with_no_free_model_left_the_answer_is_an_honest_503() -> None:
+    with rig(config=Config(models=ModelSettings(exclude=("*",)))) as running:
+        reply = running.chat()
+        assert (reply.status_code, reply.json()["error"]["code"]) == (503, "no_usable_lane")
+        assert running.http.get("/healthz").status_code == 200
+
+
+def test_when_all_is_closed_the_answer_says_when_it_opens_and_keeps_its_word() -> None:
+    limits = Limits(max_queue=0)
+    with rig(sim.Scenario(accounts=(sim.Account(),)), Config(limits=limits)) as running:
+        for _ in range(19):
+            assert running.chat().status_code == 200
+        refused = running.chat()
+        assert (refused.status_code, refused.json()["error"]["code"]) == (429, "quota_exhausted")
+        wait = int(refused.headers["retry-after-ms"]) / 1000
+        running.clock.ahead += wait - 1.2
+        assert running.chat().status_code == 429
+        running.clock.ahead += 1.2
+        assert running.engine.usable()
