@@ -1,6 +1,6 @@
 # `make run` and `make test` do all the set-up they need: Python 3.11+ with pip, and git, are enough.
 .DEFAULT_GOAL := help
-.PHONY: help setup run sim test quick check fix docs cover bench-overhead bench-decision policy-bench clean
+.PHONY: help setup run sim test quick check fix docs cover bench-overhead bench-decision policy-bench mutate clean
 
 PY := .venv/bin/python
 ARGS ?=
@@ -60,5 +60,9 @@ policy-bench: .venv/dev-ready ## routing beside rivals and an oracle in a simula
 bench-decision: .venv/dev-ready ## microseconds to choose a lane and record what came of it
 	@$(PY) scripts/bench_decision.py
 
+mutate: .venv/dev-ready ## mutation tests of core and of the reading of failures, about 20 minutes; ARGS='keywheel.core.quota.*' for a part
+	@test -x .tools/mutmut/bin/mutmut || { uv=$$(command -v uv || echo .tools/bin/uv); $$uv venv -q --python $(PY) .tools/mutmut && $$uv pip install -q --python .tools/mutmut/bin/python 'mutmut>=3.8,<4' pytest hypothesis pytest-timeout anyio trustme msgspec httpx2 starlette structlog; }
+	@nice .tools/mutmut/bin/mutmut run --max-children 2 $(ARGS)
+
 clean: ## remove what was built
-	@rm -rf .venv .tools .pytest_cache .ruff_cache .mypy_cache .hypothesis htmlcov .coverage
+	@rm -rf .venv .tools .pytest_cache .ruff_cache .mypy_cache .hypothesis htmlcov .coverage mutants

@@ -2,7 +2,7 @@
 
 from keywheel.core.quota import Reading
 from keywheel.core.types import Attempted, Kind, Reopened, Scope
-from tests.core.build import NOON, account, answered, failed, on, pool, run, take
+from tests.core.build import NOON, account, failed, on, pool, run, take
 
 GOOD = Reading(0, 1_000)
 
@@ -32,17 +32,6 @@ def test_a_doubt_that_is_over_hides_no_reopening() -> None:
     assert made.key_is_good("k1", Reading(None, None), NOON + 400) == (
         Reopened(NOON + 400, Scope(Kind.KEY, "k1"), "GET /key"),
     )
-
-
-def test_open_leases_are_counted_by_key() -> None:
-    made = pool(("k1@a1",))
-    key = made.roster.keys["k1"]
-    first, second = take(made), take(made)
-    assert key.in_flight == 2
-    made.settle(first, answered(), NOON)
-    assert key.in_flight == 1
-    made.settle(second, answered(), NOON)
-    assert key.in_flight == 0
 
 
 def test_what_is_recorded_is_the_refined_verdict() -> None:

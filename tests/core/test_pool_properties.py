@@ -457,13 +457,10 @@ class PoolMachine(RuleBasedStateMachine):
             assert state.quota.minute_used(self.now) == (
                 cap if full else len(counter.recent(self.now))
             )
-        by_key = Counts(lease.key for lease in self.open.values())
         by_model = Counts(lease.model for lease in self.open.values())
         assert self.pool.open_leases == len(self.open)
         for model in self.pool.roster.models.values():
             assert model.learnt.in_flight == by_model[model.model.id]
-        if len(self.pool.roster.keys) == len(KEYS):
-            assert all(k.in_flight <= by_key[k.name] for k in self.pool.roster.keys.values())
 
     @invariant()
     def scopes_are_closed_as_in_the_reference(self) -> None:

@@ -132,7 +132,6 @@ class Pool:
             account.quota.reserve(now, free),
             ask.request_id,
         )
-        key.in_flight += 1
         key.last_used = number
         model.learnt.in_flight += 1
         model.scores.clear()
@@ -186,7 +185,6 @@ class Pool:
 
     def _free(self, seat: Seat) -> None:
         seat.account.quota.release()
-        seat.key.in_flight -= 1
         seat.model.learnt.in_flight -= 1
         seat.model.score_anew()
 

@@ -46,14 +46,13 @@ class AccountState:
 
 @dataclass(slots=True)
 class KeyState:
-    """One key. `place`: in the configuration. `last_used`: number of its latest lease. `in_flight`: open ones."""
+    """One key. `place`: in the configuration. `last_used`: number of its latest lease."""
 
     key: Key
     account: AccountState
     breaker: Breaker
     place: int
     last_used: int = 0
-    in_flight: int = 0
 
     @property
     def name(self) -> str:
