@@ -29,7 +29,7 @@ test: .venv/dev-ready ## every test
 	@$(PY) -m pytest -q $(ARGS)
 
 quick: .venv/dev-ready ## core and wire, a few seconds
-	@$(PY) -m pytest -q -x tests/core tests/wire
+	@PYTHONDONTWRITEBYTECODE= $(PY) -m pytest -q -x tests/core tests/wire  # half the time goes into rewriting asserts: keep them
 
 check: .venv/dev-ready ## format, lint, types, layers, docs fresh, sizes
 	@.venv/bin/ruff format --check .
