@@ -253,3 +253,10 @@ def test_repr_shows_neither_prompt_nor_session() -> None:
     shown = repr(ask(session_id="canary-session", user="canary-user"))
     assert "canary" not in shown
     assert "Hello" not in shown
+
+
+def test_a_request_without_its_body_is_still_the_same_request() -> None:
+    request = read(b'{"model":"auto","messages":[{"role":"user","content":"Hello"}]}', "chat")
+    slim = request.without_body()
+    assert (slim.model, slim.tokens, slim.needs) == (request.model, request.tokens, request.needs)
+    assert (slim.before, slim.after, dict(slim.fields)) == (b"", b"", {})
