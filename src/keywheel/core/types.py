@@ -149,6 +149,11 @@ class Row:
     status: int = 502
     code: str = "upstream_failed"
 
+    @property
+    def label(self) -> str:
+        """As logs and metrics name it: `20 upstream-pool`."""
+        return f"{self.number} {self.name}"
+
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
@@ -173,8 +178,8 @@ class Verdict:
 
     @property
     def label(self) -> str:
-        """The row as logs and metrics name it: `20 upstream-pool`."""
-        return f"{self.row.number} {self.row.name}"
+        """The row as logs and metrics name it."""
+        return self.row.label
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,8 @@ import asyncio
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 
+import structlog
+
 from keywheel.core.attempts import Done, Ended, Expired, Refused, Report, Send, Served, Wait
 from keywheel.core.rows import ROWS
 from keywheel.core.types import Abandoned, Answered, Failed, Lease, Outcome, Verdict
@@ -18,9 +20,13 @@ from keywheel.wire.ask import Request
 from keywheel.wire.dialects import DIALECTS, Usage, read_usage
 from keywheel.wire.faults import Phase, Reply, judge, judge_failure
 from keywheel.wire.glance import usage_of_good
+from keywheel.wire.moments import refused_moments
 from keywheel.wire.replies import error_event
 from keywheel.wire.stream import Scanner
 
+log = structlog.get_logger("keywheel.exchange")
+
+OWN_HEADERS = ((b"content-type", b"application/json"), (b"user-agent", b"keywheel"))
 MAX_PLAIN = 16 * 1024 * 1024  # bytes of a plain answer
 MAX_ERROR = 64 * 1024  # bytes of an error body that are looked at
 MAX_HELD = 64 * 1024  # bytes and …
@@ -144,6 +150,8 @@ class Exchange:
     async def _judge(self, step: Send, response: Response, began: float) -> Report:
         if response.status != 200:
             body = await _read(response, MAX_ERROR, cut=True)
+            for refused in refused_moments(_text(response.headers), body, self._engine.clock()):
+                log.warning("upstream moment", model=step.lease.model, refused=refused)
             verdict = self._verdict(Phase.HEADERS, response, body)
             return self._failed(began, verdict or judge_failure("malformed"))
         if self._request.stream and _is_event_stream(response):
@@ -212,10 +220,7 @@ class Exchange:
         return Ended(now, Failed(verdict, now - began))
 
     def _verdict(self, phase: Phase, response: Response, body: bytes) -> Verdict | None:
-        headers = {
-            name.decode("latin-1"): value.decode("latin-1") for name, value in response.headers
-        }
-        reply = Reply(phase, response.status, headers, body)
+        reply = Reply(phase, response.status, _text(response.headers), body)
         return judge(
             reply,
             now=self._engine.clock(),
@@ -257,7 +262,7 @@ class Exchange:
             )
             return Abandoned("deadline")
         if kind is None or kind == REASONING_ONLY:
-            row = f"{ROWS[kind].number} {kind}" if kind else "ok"
+            row = ROWS[kind].label if kind else "ok"
             return _answered(stream.ttft, elapsed, stream.scanner.usage or NO_USAGE, row)
         if kind == "done-missing":
             await write(stream.scanner.mend())

@@ -18,7 +18,7 @@ from keywheel.core.attempts import Refused, Served, Try
 from keywheel.core.types import Abandoned, Failed, Finished
 from keywheel.engine import Engine, Terms
 from keywheel.errors import InvalidRequest, RequestFailed
-from keywheel.gateway.exchange import Exchange, Plain, Stream
+from keywheel.gateway.exchange import OWN_HEADERS, Exchange, Plain, Stream
 from keywheel.gateway.outlet import Outlet, SendMessage, raw
 from keywheel.gateway.upstream import Upstream
 from keywheel.problems import Problem
@@ -204,9 +204,8 @@ class Inference:
 
     async def _refuse(self, visit: Visit, problem: Problem) -> None:
         visit.status, visit.code, visit.outcome = problem.status, problem.code, "failed"
-        if (
-            visit.outlet.started
-        ):  # comments or content are out already: the error follows in the stream
+        if visit.outlet.started:
+            # comments or content are out already: the error follows in the stream
             event = error_event(
                 self.dialect, status=problem.status, code=problem.code, message=problem.message
             )
@@ -342,7 +341,6 @@ def problem_body(dialect: str, problem: Problem) -> bytes:
 
 def _passed_on(headers: Any) -> tuple[tuple[bytes, bytes], ...]:
     """Our own headers, and those of the client that are meant for the upstream and not for this hop alone."""
-    mine = ((b"content-type", b"application/json"), (b"user-agent", b"keywheel"))
     hop = [value for name, value in headers if name == b"connection"]
     dropped = {part.strip().lower() for value in hop for part in value.split(b",")}
     theirs = (
@@ -350,7 +348,7 @@ def _passed_on(headers: Any) -> tuple[tuple[bytes, bytes], ...]:
         for name, value in headers
         if (name in PASSED_ON or name.startswith(PASSED_ON_PREFIX)) and name not in dropped
     )
-    return (*mine, *theirs)
+    return (*OWN_HEADERS, *theirs)
 
 
 def _request_id(given: bytes) -> str:

@@ -12,14 +12,13 @@ from keywheel.core.rows import ROWS
 from keywheel.core.types import Failed
 from keywheel.engine import Engine, Terms
 from keywheel.errors import RequestFailed
-from keywheel.gateway.exchange import Exchange, Stream
+from keywheel.gateway.exchange import OWN_HEADERS, Exchange, Stream
 from keywheel.gateway.run import upstream
 from keywheel.gateway.upstream import Upstream
 from keywheel.problems import Problem
 from keywheel.wire.ask import read
 
 PATIENCE = 15.0  # seconds for the first look at models and keys
-HEADERS = ((b"content-type", b"application/json"), (b"user-agent", b"keywheel"))
 NO_CONNECTION = {ROWS["unreachable"].name, ROWS["bad-certificate"].name}
 Show = Callable[[str], None]
 
@@ -69,7 +68,9 @@ async def _ask(engine: Engine, client: Upstream, prompt: str, model: str, show: 
     answer = Answer()
     try:
         request = read(body, "chat")
-        exchange = Exchange(engine, client, request, HEADERS, engine.open(request, Terms("cli")))
+        exchange = Exchange(
+            engine, client, request, OWN_HEADERS, engine.open(request, Terms("cli"))
+        )
         result = await exchange.run()
         answer.attempts = len(result.tries)
         if isinstance(result, Refused):
