@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from keywheel.errors import InvalidRequest
-from keywheel.wire.ask import DIALECTS, MAX_ID, Request, read
+from keywheel.wire.ask import MAX_ID, SPEECHES, Request, read
 from keywheel.wire.fields import DOCUMENTED
 
 HELLO: dict[str, dict[str, Any]] = {
@@ -28,7 +28,7 @@ def sent(request: Request) -> dict[str, Any]:
     return json.loads(request.with_model(MODEL))
 
 
-@pytest.mark.parametrize("dialect", DIALECTS)
+@pytest.mark.parametrize("dialect", SPEECHES)
 def test_every_dialect_reads_and_writes(dialect: str) -> None:
     request = ask(dialect, model="auto", stream=True, temperature=0.5)
     assert (request.dialect, request.model, request.stream) == (dialect, "auto", True)

@@ -24,7 +24,7 @@ from keywheel.wire.toll import pay_no, reads_files
 MAX_ID = 256  # characters of a conversation's id; longer ones are ignored (routing rule A.3)
 
 
-class Dialect(NamedTuple):
+class Speech(NamedTuple):
     """Where a dialect keeps what routing needs: the prompt, the bound of the answer, the wanted shape."""
 
     gather: Callable[[Fields, Prompt], None]
@@ -34,16 +34,16 @@ class Dialect(NamedTuple):
     needs: frozenset[str] = frozenset()
 
 
-DIALECTS: Mapping[str, Dialect] = {
-    "chat": Dialect(
+SPEECHES: Mapping[str, Speech] = {
+    "chat": Speech(
         prompts.read_chat, ("max_completion_tokens", "max_tokens"), ("response_format",)
     ),
-    "completions": Dialect(prompts.read_completion, ("max_tokens",), ("response_format",)),
-    "responses": Dialect(prompts.read_responses, ("max_output_tokens",), ("text", "format")),
-    "messages": Dialect(
+    "completions": Speech(prompts.read_completion, ("max_tokens",), ("response_format",)),
+    "responses": Speech(prompts.read_responses, ("max_output_tokens",), ("text", "format")),
+    "messages": Speech(
         prompts.read_anthropic, ("max_tokens",), ("output_config", "format"), "thinking"
     ),
-    "embeddings": Dialect(prompts.read_embeddings, needs=frozenset({"embeddings"})),
+    "embeddings": Speech(prompts.read_embeddings, needs=frozenset({"embeddings"})),
 }
 
 # Wanted shapes; `grammar` and `python` are other values of the same parameter.
@@ -136,12 +136,12 @@ class Request:
 def read(
     body: bytes, dialect: str, session: str | None = None, *, passthrough: bool = True
 ) -> Request:
-    """Read a body of one of the DIALECTS; `session` is the request's `x-session-id` header.
+    """Read a body of one of the SPEECHES; `session` is the request's `x-session-id` header.
 
     Without `passthrough` only documented members are sent on (requirement C21). Raises InvalidRequest.
     """
     fields = members(body)
-    speech = DIALECTS[dialect]
+    speech = SPEECHES[dialect]
     _check_count(fields)
     sent, dropped = pay_no(fields)
     if not passthrough:
@@ -209,7 +209,7 @@ def _reply_tokens(fields: Fields, names: tuple[str, ...]) -> int:
     return 0
 
 
-def _needs(fields: Fields, prompt: Prompt, speech: Dialect) -> frozenset[str]:
+def _needs(fields: Fields, prompt: Prompt, speech: Speech) -> frozenset[str]:
     """Capabilities the model must have, by the names that `keywheel.wire.models` gives them."""
     needs = set(prompt.media)
     if "file" in needs and reads_files(fields):
