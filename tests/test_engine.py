@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from keywheel.config import AccountSettings, Config, ModelSettings, UpstreamSettings
-from keywheel.core.attempts import Done, Ended, Refused, Send, Served
+from keywheel.core.attempts import Done, Ended, Refused, Send, Served, Wait
 from keywheel.core.policy import Limits
 from keywheel.core.rows import ROWS
 from keywheel.core.types import (
@@ -304,6 +304,47 @@ def test_a_listener_that_fails_keeps_nobody_from_anything(caplog: pytest.LogCapt
     assert len(heard) == 1
     assert wheel.report()["totals"]["attempts"] == 1
     assert "a listener failed" in caplog.text
+
+
+def narrow() -> Wheel:
+    """One key whose account takes one request at a time."""
+    return Wheel(Config(accounts={"one": AccountSettings(("primary",), concurrency=1)}), keys=1)
+
+
+def test_who_waits_for_a_lane_is_woken_when_one_is_free() -> None:
+    engine = narrow()
+    first, second = engine.begin(), engine.begin()
+    lease = engine.send(first).lease
+    assert isinstance(engine.advance(second), Wait)
+    second.wake = (woken := threading.Event()).set
+    engine.advance(first, Ended(engine.now, OK))
+    assert woken.is_set()
+    step = engine.advance(second, Done(engine.now))
+    assert isinstance(step, Send)
+    assert step.lease.number == lease.number + 1
+
+
+def test_a_driver_that_was_not_asleep_yet_sees_that_it_was_woken() -> None:
+    engine = narrow()
+    first, second = engine.begin(), engine.begin()
+    lease = engine.send(first).lease
+    engine.advance(second)
+    engine.settle(lease, OK)
+    assert second.woken
+
+
+def test_an_abandoned_request_gives_its_place_to_the_next() -> None:
+    engine = narrow()
+    first, second, third = engine.begin(), engine.begin(), engine.begin()
+    lease = engine.send(first).lease
+    engine.advance(second)
+    engine.advance(third)
+    engine.settle(lease, OK)
+    assert (second.woken, third.woken) == (True, False)
+    engine.abandon(second)
+    engine.abandon(second)
+    assert third.woken
+    assert isinstance(engine.advance(third, Done(engine.now)), Send)
 
 
 def test_listeners_are_called_outside_the_lock() -> None:

@@ -22,6 +22,7 @@ from keywheel.core.attempts import (
     Wait,
 )
 from keywheel.core.policy import Limits
+from keywheel.core.queue import Ticket
 from keywheel.core.types import Answered, Ask, Event, Failed, Lease, Outcome
 from keywheel.problems import Problem, of_refusal
 from keywheel.sim import Ask as WorldAsk
@@ -51,6 +52,10 @@ class Policy(Protocol):
 
     def settle(self, lease: Lease, outcome: Outcome, now: float) -> None:
         """A committed stream has ended."""
+        ...
+
+    def called(self, now: float) -> Iterable[Ticket]:
+        """Who waited and has a lane now."""
         ...
 
     def due(self, now: float) -> Iterable[str]:
@@ -173,7 +178,10 @@ class Gateway:
         self._open.pop(number, None)
 
     def hear(self) -> None:
-        """Pass on what the policy says has happened."""
+        """Pass on what the policy says has happened, and wake who has a lane now."""
+        for ticket in self.policy.called(self.clock()):
+            if isinstance(ticket.owner, _Trip):
+                ticket.owner.wake()
         events = self.policy.events
         if events:
             self.site.audit.hear(events)
@@ -217,6 +225,7 @@ class _Trip:
         "_policy",
         "_query",
         "_steps",
+        "_wait",
         "lost",
     )
 
@@ -228,6 +237,7 @@ class _Trip:
         self._number = number
         self._answer = answer
         self._attempts = 0
+        self._wait = 0  # which of its waits it is in; even: in none
         self.lost = False
         self._ask = Ask(
             tokens=query.tokens,
@@ -236,6 +246,7 @@ class _Trip:
             deadline=now + (LIMITS.stream_deadline if query.stream else LIMITS.deadline),
             conversation=query.conversation,
             request_id=f"r{number}",
+            client=query.client,
         )
         self._steps = gateway.policy.open(self._ask, now)
 
@@ -262,10 +273,19 @@ class _Trip:
     def _do(self, step: Step) -> None:
         while isinstance(step, Take):  # one process: the policy's reservation is the reservation
             step = self._steps.send(Done(self._gateway.clock()))
-        if isinstance(step, Wait):
-            self._gateway.site.audit.waits(1)
-            return self._later(step.until - self._gateway.clock(), self._resume)
-        return self._send(step)
+        if isinstance(step, Send):
+            return self._send(step)
+        assert isinstance(step, Wait)  # noqa: S101 - there is no other step
+        if step.ticket:
+            step.ticket.owner = self
+        self._gateway.site.audit.waits(1)
+        self._wait += 1
+        return self._later(step.until - self._gateway.clock(), partial(self._resume, self._wait))
+
+    def wake(self) -> None:
+        """There is a lane: the wait is over."""
+        if self._wait % 2:
+            self._later(0.0, partial(self._resume, self._wait))
 
     def _later(self, seconds: float, act: Callable[[], None]) -> None:
         self._gateway.site.loop.after(max(0.0, seconds), partial(self._unless_lost, act))
@@ -274,7 +294,10 @@ class _Trip:
         if not self.lost:
             act()
 
-    def _resume(self) -> None:
+    def _resume(self, wait: int) -> None:
+        if wait != self._wait:
+            return  # woken before its time
+        self._wait += 1
         self._gateway.site.audit.waits(-1)
         self._report(Done(self._gateway.clock()))
 

@@ -20,6 +20,7 @@ from keywheel.core.attempts import (
     Try,
     Wait,
 )
+from keywheel.core.queue import Ticket
 from keywheel.core.types import (
     Ask,
     Event,
@@ -176,6 +177,10 @@ class Oracle:
 
     def settle(self, lease: Lease, outcome: Outcome, now: float) -> None:
         """Nothing to learn."""
+
+    def called(self, now: float) -> Iterable[Ticket]:
+        """Whoever waits wakes by itself."""
+        return ()
 
     def due(self, now: float) -> Iterable[str]:
         """Nothing to ask."""

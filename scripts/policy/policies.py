@@ -23,6 +23,7 @@ from keywheel.core.attempts import (
     attempts,
 )
 from keywheel.core.pool import Pool
+from keywheel.core.queue import LENGTH, Queue, Ticket
 from keywheel.core.quota import Reading
 from keywheel.core.selection import choose
 from keywheel.core.tried import Tried
@@ -82,6 +83,10 @@ class Keywheel:
     def settle(self, lease: Lease, outcome: Outcome, now: float) -> None:
         self.events.extend(self.pool.settle(lease, outcome, now))
 
+    def called(self, now: float) -> Iterable[Ticket]:
+        self.pool.dispatch(now)
+        return self.pool.queue.called()
+
     def due(self, now: float) -> Iterable[str]:
         self.events.extend(self.pool.expire(now))
         return self.pool.due_checks(now)
@@ -101,17 +106,23 @@ class Keywheel:
 
     def opens(self, now: float, promised: float) -> float | None:
         """To 0.1 s. Copies are asked, for a pool that has seen a later moment forgets what lies behind it."""
+        if len(self.pool.queue) >= LENGTH:
+            return None  # what is promised is a place in the line
         early, late = max(now, promised - NEAR), promised
-        if deepcopy(self.pool).usable(early):
+        if self._copy().usable(early):
             early, late = now, early
-        while not deepcopy(self.pool).usable(late):
+        while not self._copy().usable(late):
             if late > promised + DAY:
                 return late
             early, late = late, promised + max(NEAR, 2 * (late - promised))
         while late - early > 0.1:
             middle = (early + late) / 2
-            early, late = (early, middle) if deepcopy(self.pool).usable(middle) else (middle, late)
+            early, late = (early, middle) if self._copy().usable(middle) else (middle, late)
         return late
+
+    def _copy(self) -> Pool:
+        """Without those who wait: they are asks under way, which cannot be copied."""
+        return deepcopy(self.pool, {id(self.pool.queue): Queue()})
 
 
 @dataclass(slots=True)
@@ -152,6 +163,10 @@ class Rival:
         if last is None:
             return Refused((), None, NoLane(None, "health"))
         return Refused(tuple(tries), last)
+
+    def called(self, now: float) -> Iterable[Ticket]:
+        """Nobody waits."""
+        return ()
 
     def settle(self, lease: Lease, outcome: Outcome, now: float) -> None:
         if isinstance(outcome, Answered):

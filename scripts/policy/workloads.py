@@ -207,7 +207,7 @@ def herd(traffic: Traffic, client: str, at: float, count: int, *, sdk: bool = Tr
     chance = traffic.chance(client)
 
     def arrive() -> None:
-        for _ in range(count):
-            traffic.call(query(client, chance), sdk=sdk)
+        for number in range(count):
+            traffic.call(query(f"{client}-{number + 1}", chance), sdk=sdk)
 
     traffic.loop.at(at, arrive)

@@ -8,14 +8,15 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable
+from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from keywheel.catalog import Catalog
 from keywheel.config import Config
-from keywheel.core.attempts import Done, Report, Result, Step, Take, attempts
+from keywheel.core.attempts import Done, Report, Result, Step, Take, Wait, attempts
 from keywheel.core.pool import Pool
+from keywheel.core.queue import Ticket
 from keywheel.core.report import stats_report
 from keywheel.core.stats import Stats
 from keywheel.core.types import (
@@ -42,12 +43,14 @@ AUTO = "auto"
 
 @dataclass(frozen=True, slots=True)
 class Terms:
-    """How one client wants its request treated. Seconds; `patience` None: as configured."""
+    """How one client wants its request treated. Seconds; `patience` None: as configured. `client`: who asks,
+    empty where clients cannot be told apart."""
 
     request_id: str
     patience: float | None = None
     max_wait: float = 0.0
     pinned: bool = False
+    client: str = ""
 
 
 class Clock:
@@ -63,7 +66,11 @@ class Clock:
 
 @dataclass(slots=True)
 class Flow:
-    """One request under way."""
+    """One request under way.
+
+    A driver that carries out a `Wait` sets `wake`, then looks whether it was `woken` already, and only then sleeps;
+    `wake` is called from any thread as soon as there is a lane.
+    """
 
     ask: Ask
     dialect: str
@@ -71,6 +78,8 @@ class Flow:
     steps: Generator[Step, Report, Result]
     events: list[Event] = field(default_factory=list[Event])
     started: bool = False
+    wake: Callable[[], None] | None = None
+    woken: bool = False
 
 
 class Engine:
@@ -131,19 +140,43 @@ class Engine:
     def advance(self, flow: Flow, report: Report | None = None) -> Step | Result:
         """The next step of a request, or its result."""
         with self._lock:
+            flow.woken = False
             step = self._next(flow, report)
             while isinstance(step, Take):  # one process: the pool's reservation is the reservation
                 step = self._next(flow, Done(self.clock()))
+            if isinstance(step, Wait) and step.ticket:
+                step.ticket.owner = flow
             events, flow.events[:] = list(flow.events), []
             self._count(events)
+            called = self._dispatch()
+        _wake(called)
         self._tell(events)
         return step
+
+    def abandon(self, flow: Flow) -> None:
+        """Its client has left: give up what it waits for. Calling it for a request that is over does nothing."""
+        with self._lock:
+            flow.steps.close()
+            events, flow.events[:] = list(flow.events), []
+            self._count(events)
+            called = self._dispatch()
+        _wake(called)
+        self._tell(events)
+
+    def _dispatch(self) -> Sequence[Ticket]:
+        """Under the lock, after anything that may have freed a lane: those who wait and have one now."""
+        queue = self.pool.queue
+        if len(queue):
+            self.pool.dispatch(self.clock())
+        return queue.called()
 
     def settle(self, lease: Lease, outcome: Outcome) -> None:
         """Take back a lease whose attempt the driver carried beyond its commit, or gave up."""
         with self._lock:
             events = self.pool.settle(lease, outcome, self.clock())
             self._count(events)
+            called = self._dispatch()
+        _wake(called)
         self._tell(events)
 
     def finish(self, event: Finished) -> None:
@@ -182,6 +215,7 @@ class Engine:
             max_wait=terms.max_wait,
             conversation=request.conversation,
             request_id=terms.request_id,
+            client=terms.client,
         )
 
     def _check(self, name: str) -> None:
@@ -213,6 +247,8 @@ class Engine:
         with self._lock:
             self.entries = {entry.id: entry for entry in entries}
             self.pool.set_models([entry.model for entry in ordered], now)
+            called = self._dispatch()
+        _wake(called)
 
     def take_group(self, label: str, account: str | None) -> None:
         """Which account a key belongs to, as a hash of the account's identity. Configuration wins."""
@@ -229,6 +265,8 @@ class Engine:
         with self._lock:
             events = change(self.pool, self.clock())
             self._count(events or ())
+            called = self._dispatch()
+        _wake(called)
         self._tell(events or ())
         return events is not None
 
@@ -299,3 +337,13 @@ class Engine:
                     listener(event)
                 except Exception:
                     log.exception("a listener failed")
+
+
+def _wake(called: Iterable[Ticket]) -> None:
+    """Tell the drivers of those who were served."""
+    for ticket in called:
+        flow = ticket.owner
+        if isinstance(flow, Flow):
+            flow.woken = True
+            if flow.wake:
+                flow.wake()

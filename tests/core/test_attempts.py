@@ -491,7 +491,9 @@ def test_waiting_is_bounded_in_all() -> None:
 
 def test_a_wait_always_lets_time_pass(monkeypatch: pytest.MonkeyPatch) -> None:
     made = pool(KEYS, MANY)
-    monkeypatch.setattr(made, "select", lambda _ask, _tried, now: NoLane(now, "busy"))
+    for name in ("select", "obstacle"):
+        monkeypatch.setattr(made, name, lambda _ask, _tried, now: NoLane(now, "busy"))
+    monkeypatch.setattr(made, "dispatch", lambda _now: None)
     world = World(made, script())
     refused(world.live())
     assert min(world.waits) >= 0.0099

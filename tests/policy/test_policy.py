@@ -54,15 +54,6 @@ TRUE = {
     "restart": 0.05,
     "overload": 14.0,
 }
-# What does not hold yet, and why. Each must go on failing, or its line goes.
-QUEUE = "requests that wait at once"
-SHORT = {
-    (
-        "midnight",
-        QUEUE,
-    ): "the queue of rule A.8 (64 in all, 8 a client) is not built: everybody waits",
-    ("clock", QUEUE): "as above",
-}
 
 
 def broken(scenario: str) -> Mapping[str, str]:
@@ -73,16 +64,7 @@ def broken(scenario: str) -> Mapping[str, str]:
 @pytest.mark.parametrize("scenario", TRUE)
 def test_promises_hold_against_the_truth(scenario: str) -> None:
     """Limits are kept, nothing closed is tried, no lane is left idle, Retry-After and deadlines are true."""
-    known = {gate for name, gate in SHORT if name == scenario}
-    assert {gate: text for gate, text in broken(scenario).items() if gate not in known} == {}
-
-
-@pytest.mark.parametrize(
-    ("scenario", "gate"),
-    [pytest.param(*case, marks=pytest.mark.xfail(strict=True, reason=why)) for case, why in SHORT.items()],
-)  # fmt: skip
-def test_what_falls_short(scenario: str, gate: str) -> None:
-    assert gate not in broken(scenario)
+    assert broken(scenario) == {}
 
 
 def test_a_killed_process_forgets_its_minute_and_that_is_said() -> None:
@@ -116,8 +98,9 @@ def test_a_raised_limit_is_learnt_within_the_hour() -> None:
 
 
 def test_clients_that_wait_for_midnight_are_served_after_it() -> None:
+    """Nearly as many as with the oracle, which lets all 150 wait at once."""
     oracle = play("midnight", "oracle", (0,), 0.3)
-    assert ours("midnight", 0.3).success > oracle.success - 0.05
+    assert ours("midnight", 0.3).success > oracle.success - 0.1
 
 
 def test_the_same_seed_gives_the_same_figures() -> None:

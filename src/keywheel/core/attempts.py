@@ -14,6 +14,7 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 
 from keywheel.core.pool import Pool
+from keywheel.core.queue import Ticket
 from keywheel.core.rows import ROWS
 from keywheel.core.tried import Tried
 from keywheel.core.types import (
@@ -59,9 +60,10 @@ class Send:
 
 @dataclass(frozen=True, slots=True)
 class Wait:
-    """Do nothing until a moment."""
+    """Do nothing until a moment, or until the ticket is served: then there is a lane already."""
 
     until: float
+    ticket: Ticket | None = None
 
 
 Step = Take | Send | Wait
@@ -186,12 +188,9 @@ def _live(life: _Life) -> Generator[Step, Report, Result]:
     while True:
         if end := _may_not_start(life):
             return end
-        choice = pool.select(ask, tried, life.now)
+        choice = yield from _find(life)
         if isinstance(choice, NoLane):
-            if not _is_worth_waiting(life, choice):
-                return _without_lane(life, choice)
-            yield from _wait(life, choice.at or life.now)
-            continue
+            return _without_lane(life, choice)
         report = yield Take(choice)
         life.now = report.now
         if isinstance(report, TurnedDown):
@@ -238,6 +237,43 @@ def _allowed(life: _Life) -> int:
     return min(limit, SCARCE_ATTEMPTS) if left < SCARCE * total else limit
 
 
+def _find(life: _Life) -> Generator[Step, Report, Lease | NoLane]:
+    """A lane, now or after a wait; whoever came earlier chooses first."""
+    pool = life.pool
+    pool.dispatch(life.now)
+    choice = pool.select(life.ask, life.tried, life.now)
+    if isinstance(choice, Lease) or not _is_worth_waiting(life, choice):
+        return choice
+    ticket = pool.queue.join(life.ask, life.tried)
+    if ticket is None:  # by then all who are in the line have been served, or have given up
+        behind = life.now + pool.policy.limits.max_queue
+        return choice._replace(at=max(choice.at or behind, behind))
+    return (yield from _stand_in_line(life, ticket, choice))
+
+
+def _stand_in_line(
+    life: _Life, ticket: Ticket, choice: NoLane
+) -> Generator[Step, Report, Lease | NoLane]:
+    """Wait for as long as it is worth it. Whoever is interrupted leaves the line, and gives back what was kept."""
+    pool = life.pool
+    try:
+        while _is_worth_waiting(life, choice):
+            yield from _wait(life, choice.at or life.now, ticket)
+            if ticket.lease is None:
+                pool.dispatch(life.now)
+            if ticket.lease:
+                return ticket.lease
+            choice = pool.obstacle(life.ask, life.tried, life.now)
+    except GeneratorExit:
+        if ticket.lease:
+            gone = Abandoned("client gone", unsent=True)
+            life.events.extend(pool.settle(ticket.lease, gone, life.now))
+        raise
+    finally:
+        pool.queue.leave(ticket)
+    return choice
+
+
 def _is_worth_waiting(life: _Life, choice: NoLane) -> bool:
     if choice.at is None:
         return False
@@ -245,8 +281,8 @@ def _is_worth_waiting(life: _Life, choice: NoLane) -> bool:
     return choice.at - life.now <= min(patience, life.left - MIN_LEFT)
 
 
-def _wait(life: _Life, until: float) -> Generator[Step, Report, None]:
-    report = yield Wait(max(until, life.now + MIN_WAIT))
+def _wait(life: _Life, until: float, ticket: Ticket) -> Generator[Step, Report, None]:
+    report = yield Wait(max(until, life.now + MIN_WAIT), ticket)
     life.waited += report.now - life.now
     life.now = report.now
 

@@ -11,6 +11,7 @@ from keywheel.core import openings, selection
 from keywheel.core.budget import Budget
 from keywheel.core.checks import KEY_LIMIT, NO_CREDITS, SCHEDULES, Checks
 from keywheel.core.policy import Policy
+from keywheel.core.queue import Queue
 from keywheel.core.quota import Reading
 from keywheel.core.roster import Roster
 from keywheel.core.selection import Pick
@@ -52,6 +53,7 @@ class Pool:
         self.policy = policy
         self.roster = Roster(policy.health, seed)
         self.budget = Budget()
+        self.queue = Queue()
         self._checks = Checks(self.roster)
         self._recorder = Recorder(self.roster, policy, self._checks)
         self._seats: dict[int, Seat] = {}
@@ -100,8 +102,19 @@ class Pool:
                 lease = self._lease(pick, ask, now)
                 self._last_resort = lease.number
                 return lease
+        return self.obstacle(ask, tried, now)
+
+    def obstacle(self, ask: Ask, tried: Tried, now: float) -> NoLane:
+        """What stands in the way of an ask that found no lane, and when the earliest one opens."""
         fitting, unfit = selection.sort_out(self.roster, self.policy, ask, tried, now)
         return openings.no_lane(self.roster, fitting, unfit, tried, now)
+
+    def dispatch(self, now: float) -> None:
+        """Give what is free to those who wait for it, first come first served."""
+        for ticket in self.queue.tickets:
+            pick = selection.choose(self.roster, self.policy, ticket.ask, ticket.tried, now)
+            if pick:
+                self.queue.serve(ticket, self._lease(pick, ticket.ask, now))
 
     def usable(self, now: float) -> bool:
         """Whether at least one lane could take a small ask now. Reserves nothing."""

@@ -219,7 +219,7 @@ class Ask:
 
     `models`: exactly these, in this order (empty: every model, ranked). `first`: this one before the ranked
     rest; `pinned`: this one only.
-    `deadline`: moment after which nothing is started.
+    `deadline`: moment after which nothing is started. `client`: who asks, empty where clients cannot be told apart.
     """
 
     tokens: int = 0
@@ -233,6 +233,7 @@ class Ask:
     max_wait: float = 0.0
     conversation: str | None = None
     request_id: str = ""
+    client: str = ""
 
 
 class Lease(NamedTuple):
