@@ -4,6 +4,7 @@ Every driver does the same: `open` a request, carry out the steps that `advance`
 stream at its end, and `finish` the request. The lock is held for decisions only, never while anything is sent.
 """
 
+import hashlib
 import logging
 import os
 import threading
@@ -103,6 +104,7 @@ class Engine:
         self._lock = threading.Lock()
         self._listeners: list[Listener] = []
         self._groups: dict[str, str] = {}
+        self._salt = os.urandom(32)
         self._keeper: Keeper | None = None
         self._arrange()
 
@@ -113,7 +115,7 @@ class Engine:
         with self._lock:
             if self._keeper:
                 return
-            catalog = Catalog.of(self.config.upstream, salt=os.urandom(32))
+            catalog = Catalog.of(self.config.upstream, salt=self._salt)
             self._keeper = Keeper(self, catalog, self.config.models.refresh)
         self._keeper.start()
 
@@ -142,8 +144,8 @@ class Engine:
         with self._lock:
             flow.woken = False
             step = self._next(flow, report)
-            while isinstance(step, Take):  # one process: the pool's reservation is the reservation
-                step = self._next(flow, Done(self.clock()))
+            while isinstance(step, Take):
+                step = self._next(flow, self.take(step))
             if isinstance(step, Wait) and step.ticket:
                 step.ticket.owner = flow
             events, flow.events[:] = list(flow.events), []
@@ -162,6 +164,10 @@ class Engine:
             called = self._dispatch()
         _wake(called)
         self._tell(events)
+
+    def take(self, _step: Take) -> Report:
+        """Reserve a lease's quota: one process alone needs no more than the pool's own reservation."""
+        return Done(self.clock())
 
     def _dispatch(self) -> Sequence[Ticket]:
         """Under the lock, after anything that may have freed a lane: those who wait and have one now."""
@@ -213,10 +219,18 @@ class Engine:
             pinned=terms.pinned or limits.fallback == "never",
             deadline=now + min(usual, terms.patience or usual),
             max_wait=terms.max_wait,
-            conversation=request.conversation,
+            conversation=self._fingerprint(request.conversation, terms.client),
+            follow_up=request.follow_up,
             request_id=terms.request_id,
             client=terms.client,
         )
+
+    def _fingerprint(self, conversation: str | None, client: str) -> str | None:
+        """A keyed hash of client and id: the id as sent is never kept."""
+        if conversation is None:
+            return None
+        told = f"{client}\0{conversation}".encode("utf-8", "replace")
+        return hashlib.blake2b(told, digest_size=16, key=self._salt).hexdigest()
 
     def _check(self, name: str) -> None:
         if name == AUTO or name in self.pool.roster.models:

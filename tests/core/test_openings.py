@@ -6,7 +6,6 @@ from keywheel.core.pool import Pool
 from keywheel.core.tried import Tried
 from keywheel.core.types import Ask, Kind, Provenance, Scope
 from tests.core.build import (
-    ASK,
     MIDNIGHT,
     NOON,
     account,
@@ -161,5 +160,5 @@ def test_each_side_of_an_account_is_counted_with_its_own_models(free: bool) -> N
     for name in ("a1", "a2"):
         made.roster.accounts[name].side(free).block(SAID, NOON + 30, "said", NOON, 0)
     close(made, Kind.MODEL, "p1" if free else "m1", 50)
-    found = refusal(made, ASK if free else Ask(models=("p1", "m1")))
+    found = refusal(made, Ask(models=("m1", "p1") if free else ("p1", "m1")))
     assert (found.at, found.blocked) == (NOON + 30, {"cooling": 4})

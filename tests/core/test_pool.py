@@ -349,7 +349,7 @@ def test_there_is_nothing_to_operate_under_an_unknown_name(scope: Scope) -> None
 def test_a_disabled_account_serves_no_paid_request_either() -> None:
     made = pool(("k1@a1",), [model("p1", free=False)])
     made.operate("disable", Scope(Kind.ACCOUNT, "a1"), NOON)
-    assert refusal(made).cause == "disabled"
+    assert refusal(made, on("p1")).cause == "disabled"
 
 
 def test_an_operator_may_reopen_an_account_whose_minute_was_called_full() -> None:

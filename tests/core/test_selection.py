@@ -7,7 +7,7 @@ import pytest
 from keywheel.core.policy import Choice, Health, Policy
 from keywheel.core.pool import Pool
 from keywheel.core.tried import Tried
-from keywheel.core.types import FOREVER, Ask, Kind, Model, Scope
+from keywheel.core.types import FOREVER, Answered, Ask, Kind, Model, Scope
 from tests.core.build import (
     ASK,
     MIDNIGHT,
@@ -414,8 +414,115 @@ def test_paid_models_use_no_quota_and_have_a_health_of_their_own() -> None:
     run(made, answered(), on("p1"))
     run(made, failed("in-flight-budget"), on("p1"))
     assert refusal(made, on("p1")).cause == "health"
-    found = refusal(made, Ask())
+    found = refusal(made, Ask(models=("m1", "p1")))
     assert (found.cause, found.blocked) == ("health", {"quota": 1, "cooling": 1})
+
+
+def test_what_costs_money_is_chosen_only_by_name() -> None:
+    made = pool(("k1@a1",), [model("p1", free=False), model("m1")])
+    made.operate("disable", Scope(Kind.MODEL, "m1"), NOON)
+    assert refusal(made).cause == "disabled"
+    assert take(made, Ask(first="p1")).model == "p1"
+    assert take(made, on("p1")).model == "p1"
+
+
+# --- pools -----------------------------------------------------------------------------------------
+
+
+def learn(made: Pool, name: str, seconds: float) -> None:
+    for _ in range(8):
+        run(made, answered(seconds, seconds + 0.5), on(name))
+
+
+def test_a_pool_ranks_its_models_by_its_own_strategy() -> None:
+    made = pool(("k1@a1",), ("m1", "m2", "m3"))
+    learn(made, "m1", 1.5)
+    learn(made, "m2", 1.5)
+    learn(made, "m3", 0.2)
+    assert take(made).model == "m1"
+    assert take(made, Ask(strategy="fastest")).model == "m3"
+    assert take(made, Ask(models=("m2", "m1"), strategy="balanced")).model == "m2"
+    assert take(made, Ask(models=("m2", "m3"), strategy="fastest")).model == "m3"
+    assert take(made, Ask(models=("m2", "m3"), strategy="ordered")).model == "m2"
+
+
+# --- conversations ---------------------------------------------------------------------------------
+
+TALK = Ask(tokens=100, conversation="talk", follow_up=True)
+
+
+def talk(made: Pool, now: float, ask: Ask = TALK) -> str:
+    """One turn; the account that answered it."""
+    lease = take(made, ask, now)
+    made.settle(lease, answered(), now)
+    return lease.account
+
+
+def test_a_conversation_stays_with_its_account() -> None:
+    made = pool(FOUR, accounts=[account(f"a{n}", 1_000) for n in range(1, 5)])
+    assert len({talk(made, NOON + 10 * turn) for turn in range(20)}) == 1
+    others = {talk(made, NOON + 300 + 10 * turn, ASK) for turn in range(20)}
+    assert len(others) == 3  # those that have more left
+
+
+def test_the_first_request_of_a_conversation_goes_where_most_is_left() -> None:
+    """Many conversations may begin with the same words."""
+    made = pool(FOUR, accounts=[account(f"a{n}", 1_000) for n in range(1, 5)])
+    opening = Ask(tokens=100, conversation="talk")
+    assert len({talk(made, NOON + 10 * turn, opening) for turn in range(8)}) == 4
+
+
+def test_a_conversation_leaves_an_account_that_has_less_than_half_of_what_others_have() -> None:
+    made = pool(FOUR[:2], accounts=[account("a1", 100), account("a2", 99)])
+    homes = [talk(made, NOON + 10 * turn) for turn in range(60)]
+    assert homes[0] == "a1"
+    assert homes.index("a2") == 51  # 100 - 51 = 49 is below half of 99
+
+
+def test_without_a_floor_a_conversation_stays_while_its_account_is_usable() -> None:
+    anywhere = Policy(choice=Choice(affinity_floor=0.0))
+    made = pool(FOUR[:2], policy=anywhere, accounts=[account("a1", 30), account("a2", 29)])
+    assert {talk(made, NOON + 10 * turn) for turn in range(30)} == {"a1"}
+
+
+def test_affinity_can_be_switched_off() -> None:
+    made = pool(FOUR, policy=Policy(choice=Choice(affinity=False)))
+    assert len({talk(made, NOON + 10 * turn) for turn in range(8)}) == 4
+
+
+def test_a_conversation_never_waits_for_its_account_and_moves_with_the_one_that_answers() -> None:
+    made = pool(FOUR[:2])
+    first = talk(made, NOON)
+    made.operate("disable", Scope(Kind.ACCOUNT, first), NOON)
+    second = talk(made, NOON + 10)
+    assert second != first
+    made.operate("enable", Scope(Kind.ACCOUNT, first), NOON + 20)
+    assert talk(made, NOON + 20) == second
+
+
+def test_a_metered_account_is_below_any_floor_while_an_unmetered_one_is_usable() -> None:
+    made = pool(FOUR[:2], accounts=[account("a1", None), account("a2", 1_000)])
+    made.affinity.remember("talk", "a2", NOON)
+    assert take(made, TALK).account == "a1"
+
+
+# --- tokens ----------------------------------------------------------------------------------------
+
+
+def test_a_model_whose_tokenizer_needs_more_gets_only_what_fits_by_its_own_count() -> None:
+    made = pool(("k1@a1",), [model("m1", context=8_000), model("m2", context=16_000)])
+    ask = Ask(tokens=6_000, models=("m1", "m2"))
+    assert take(made, ask).model == "m1"
+    for _ in range(20):
+        run(made, Answered(0.1, 0.2, 200, 10), on("m1"))  # twice what was estimated
+    assert take(made, ask).model == "m2"
+
+
+def test_the_tokens_of_pictures_teach_nothing_about_text() -> None:
+    made = pool(("k1@a1",), [model("m1", can=["image"])])
+    picture = Ask(tokens=100, needs=frozenset({"image"}))
+    run(made, Answered(0.1, 0.2, 700, 10), picture)
+    assert made.roster.models["m1"].stretch == 1.0
 
 
 # --- the answer when nothing can be tried ------------------------------------------------------------

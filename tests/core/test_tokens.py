@@ -110,8 +110,8 @@ def test_two_megabytes_take_milliseconds() -> None:
 def test_a_fresh_ratio_believes_the_priors() -> None:
     ratio = Ratio()
     assert ratio.expected(1_000) == 1_000
-    assert ratio.fits(1_000, 24, 1_024)
-    assert not ratio.fits(1_000, 25, 1_024)
+    assert 1_000 * ratio.stretch + 24 <= 1_024
+    assert 1_000 * ratio.stretch + 25 > 1_024
 
 
 def test_half_of_what_was_learnt_is_gone_after_twenty_looks() -> None:
@@ -125,9 +125,16 @@ def test_ratios_stay_between_a_half_and_two_and_a_half() -> None:
     low, high = Ratio(), Ratio()
     for _ in range(500):
         low.learn(1_000, 1)
-        high.learn(1_000, 1_000_000)
+        high.learn(1_000, 8_000)
     assert 0.5 <= low.expected(1.0) < 0.52
     assert 2.4 < high.expected(1.0) <= 2.5
+
+
+def test_a_usage_that_cannot_be_true_teaches_nothing() -> None:
+    ratio = Ratio()
+    for reported in (-1, 0, 10**9):
+        ratio.learn(1_000, reported)
+    assert ratio == Ratio()
 
 
 def test_scatter_widens_the_margin() -> None:
@@ -136,8 +143,8 @@ def test_scatter_widens_the_margin() -> None:
         steady.learn(1_000, 1_200)
         scattered.learn(1_000, 900 if turn % 2 else 1_600)
     assert scattered.miss > 0.2 > steady.miss
-    assert steady.fits(1_000, 0, 1_400)
-    assert not scattered.fits(1_000, 0, 1_400)
+    assert 1_000 * steady.stretch <= 1_400
+    assert 1_000 * scattered.stretch > 1_400
 
 
 def test_short_prompts_teach_little() -> None:

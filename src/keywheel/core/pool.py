@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from dataclasses import replace
 
 from keywheel.core import openings, selection
+from keywheel.core.affinity import Affinity
 from keywheel.core.budget import Budget
 from keywheel.core.checks import KEY_LIMIT, NO_CREDITS, SCHEDULES, Checks
 from keywheel.core.policy import Policy
@@ -54,6 +55,7 @@ class Pool:
         self.roster = Roster(policy.health, seed)
         self.budget = Budget()
         self.queue = Queue()
+        self.affinity = Affinity()
         self._checks = Checks(self.roster)
         self._recorder = Recorder(self.roster, policy, self._checks)
         self._seats: dict[int, Seat] = {}
@@ -93,7 +95,7 @@ class Pool:
 
     def select(self, ask: Ask, tried: Tried, now: float) -> Lease | NoLane:
         """The best usable lane for an ask, reserved, or what stands in the way."""
-        pick = selection.choose(self.roster, self.policy, ask, tried, now)
+        pick = self._choose(ask, tried, now)
         if pick:
             return self._lease(pick, ask, now)
         if self.policy.health.last_resort and self._last_resort not in self._seats:
@@ -112,13 +114,19 @@ class Pool:
     def dispatch(self, now: float) -> None:
         """Give what is free to those who wait for it, first come first served."""
         for ticket in self.queue.tickets:
-            pick = selection.choose(self.roster, self.policy, ticket.ask, ticket.tried, now)
+            pick = self._choose(ticket.ask, ticket.tried, now)
             if pick:
                 self.queue.serve(ticket, self._lease(pick, ticket.ask, now))
 
     def usable(self, now: float) -> bool:
         """Whether at least one lane could take a small ask now. Reserves nothing."""
         return selection.choose(self.roster, self.policy, SMALL, UNTRIED, now) is not None
+
+    def _choose(self, ask: Ask, tried: Tried, now: float) -> Pick | None:
+        home = None
+        if ask.follow_up and ask.conversation and self.policy.choice.affinity:
+            home = self.affinity.account(ask.conversation, now)
+        return selection.choose(self.roster, self.policy, ask, tried, now, home)
 
     def _lease(self, pick: Pick, ask: Ask, now: float) -> Lease:
         """Reserve: every count and every probe place is taken here, in the same step as the decision."""
@@ -148,7 +156,7 @@ class Pool:
         key.last_used = number
         model.learnt.in_flight += 1
         model.scores.clear()
-        self._seats[number] = Seat(lease, key, account, model, path.breakers, ask.tokens)
+        self._seats[number] = Seat(lease, key, account, model, path.breakers, ask)
         return lease
 
     def _expiry(self, ask: Ask, now: float) -> float:
@@ -194,6 +202,8 @@ class Pool:
         unsent = not isinstance(outcome, Answered) and outcome.unsent
         if unsent and self.policy.limits.refund_unsent:
             seat.account.quota.refund(lease.days, lease.at)
+        if isinstance(outcome, Answered) and seat.ask.conversation:
+            self.affinity.remember(seat.ask.conversation, seat.account.name, now)
         return self._recorder.record(seat, outcome, now, self._number)
 
     def _free(self, seat: Seat) -> None:
@@ -280,7 +290,7 @@ class Pool:
         seat = self._seats[lease.number]
         if seat.model.model.reasoning:
             return limits.first_content_reasoning
-        p95 = seat.model.learnt.ttft_p95(seat.tokens)
+        p95 = seat.model.learnt.ttft_p95(seat.ask.tokens)
         usual = limits.first_content_max if p95 is None else 3 * p95
         return min(max(usual, limits.first_content_min), limits.first_content_max)
 

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 from math import exp, inf, log, sqrt
 
 from keywheel.core.policy import Choice
+from keywheel.core.tokens import Ratio
 from keywheel.core.types import Ask
 
 FLOOR = 2.0  # seconds inside the logarithm: below it a difference is not felt
@@ -80,6 +81,7 @@ class Learnt:
     ttft: tuple[Mean, Mean, Mean] = field(default_factory=lambda: (Mean(), Mean(), Mean()))
     speed: Mean = field(default_factory=Mean)  # tokens a second after the first
     output: Mean = field(default_factory=Mean)  # tokens of an answer
+    ratio: Ratio = field(default_factory=Ratio)  # its tokens to our estimates of them
     limit: float = START  # requests at once
     in_flight: int = 0
     at: float = 0.0

@@ -30,6 +30,8 @@ class Roster:
         self.accounts: dict[str, AccountState] = {}
         self.keys: dict[str, KeyState] = {}
         self.models: dict[str, ModelState] = {}
+        self.listed: tuple[ModelState, ...] = ()  # the same in their order
+        self.all_free = True
         self._left: dict[
             str, AccountState
         ] = {}  # accounts without keys: their counts must not be lost
@@ -75,6 +77,8 @@ class Roster:
         """
         known = self._gone | self.models
         self.models = {m.id: self._model(m, rank, known.get(m.id)) for rank, m in enumerate(models)}
+        self.listed = tuple(self.models.values())
+        self.all_free = all(state.model.free for state in self.listed)
         self._gone = {}
         for name, state in known.items():
             if name in self.models:

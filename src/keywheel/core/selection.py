@@ -1,10 +1,13 @@
 """Which lane an ask gets: hard filters, then the ranking of models, then the merit of keys (rules A.3, A.4)."""
 
-from collections.abc import Iterable
+from collections.abc import Sequence
+from dataclasses import replace
+from typing import NamedTuple
 
 from keywheel.core.openings import shut_until
+from keywheel.core.policy import Choice as Preference
 from keywheel.core.policy import Policy
-from keywheel.core.ranking import bucket
+from keywheel.core.ranking import bucket, score
 from keywheel.core.roster import Roster
 from keywheel.core.states import KeyState, ModelState
 from keywheel.core.tried import Tried
@@ -20,53 +23,123 @@ Pick = tuple[KeyState, ModelState]  # the lane that was chosen
 Choice = tuple[bool, float, float, int, int, int, KeyState]
 
 
-def choose(roster: Roster, policy: Policy, ask: Ask, tried: Tried, now: float) -> Pick | None:
-    """The best usable lane, None when there is none."""
-    if shut_until(roster, tried, now):
-        return None
-    keys = _Keys(roster, tried, now)
-    if tried.again and (pick := _again(roster, ask, keys, tried.again)):
-        return pick
-    models = _ranked(roster, policy, ask, now)
-    limit = policy.limits.attempts_per_model
-    if tried.last_attempt and (pick := _first(models, ask, keys, limit, sure=True)):
-        return pick
-    return _first(models, ask, keys, limit)
+class Look(NamedTuple):
+    """One decision, as explanations tell it: the models in the order tried, and why those before the pick were
+    passed over."""
+
+    ranked: Sequence[ModelState]
+    passed: Sequence[tuple[str, str]]
 
 
-def _first(
-    models: Iterable[ModelState], ask: Ask, keys: "_Keys", limit: int, *, sure: bool = False
+def choose(
+    roster: Roster, policy: Policy, ask: Ask, tried: Tried, now: float, home: str | None = None
 ) -> Pick | None:
-    """The first of the models that fits, is open and has a key with an open way to it."""
-    roster, tried, now = keys.roster, keys.tried, keys.now
-    count, again = len(roster.keys), tried.any
-    for model in models:
-        if model.breaker.until > now or model.learnt.in_flight >= model.learnt.limit:
-            continue
-        closed = roster.closed_pairs(model, now)
-        if len(closed) == count or not (side := keys.side(model.model.free)):
-            continue
-        if model.misfit(ask, now) or (again and tried.rules_out(model, ask, limit)):
-            continue
+    """The best usable lane, None when there is none. `home`: the account that the conversation used last."""
+    return Search(roster, policy, ask, tried, now, home).pick()
+
+
+class Search:
+    """One decision: looks at the models in their order and takes the first that can be sent to."""
+
+    __slots__ = (
+        "_ask",
+        "_home",
+        "_keys",
+        "_policy",
+        "_roster",
+        "_tried",
+        "now",
+        "passed",
+        "ranked",
+    )
+
+    def __init__(
+        self, roster: Roster, policy: Policy, ask: Ask, tried: Tried, now: float, home: str | None
+    ) -> None:
+        self._roster = roster
+        self._policy = policy
+        self._ask = ask
+        self._tried = tried
+        self._home = home
+        self._keys = _Keys(roster, tried, now)
+        self.now = now
+        self.ranked: Sequence[ModelState] = ()
+        self.passed: list[tuple[str, str]] = []
+
+    def pick(self) -> Pick | None:
+        """The best usable lane, None when there is none."""
+        tried = self._tried
+        if shut_until(self._roster, tried, self.now):
+            return None
+        if tried.again and (pick := self._again(tried.again)):
+            return pick
+        self.ranked = _ranked(self._roster, self._policy, self._ask, self.now)
+        if tried.last_attempt and (pick := self._first(sure=True)):
+            return pick
+        return self._first()
+
+    def look(self) -> Look:
+        """What was looked at."""
+        return Look(self.ranked, self.passed)
+
+    def _first(self, *, sure: bool = False) -> Pick | None:
+        """The first model that fits, is open and has a key with an open way to it."""
+        self.passed.clear()
+        for model in self.ranked:
+            found = self._ways(model, sure)
+            if isinstance(found, str):
+                self.passed.append((model.model.id, found))
+            else:
+                return max(found if self._home is None else self._at_home(found))[-1], model
+        return None
+
+    def _ways(self, model: ModelState, sure: bool) -> list[Choice] | str:
+        """The usable keys with an open way to a model, or why there is none."""
+        now, keys = self.now, self._keys
+        if model.breaker.until > now:
+            return "closed"
+        if model.learnt.in_flight >= model.learnt.limit:
+            return "busy"
+        closed = self._roster.closed_pairs(model, now)
+        if len(closed) == len(self._roster.keys):
+            return "no way"
+        side = keys.side(model.model.free)
+        if not side:
+            return "no key"
+        if why := model.misfit(self._ask, now):
+            return why
+        if again := self._tried.any:
+            why = self._tried.rules_out(model, self._ask, self._policy.limits.attempts_per_model)
+            if why:
+                return why
         if closed or again:
             side = keys.open_to(model, side, closed)
         if sure:
             side = keys.without_probes(model, side)
-        if side:
-            return max(side)[-1], model
-    return None
+        return side or "no way"
 
+    def _at_home(self, side: list[Choice]) -> list[Choice]:
+        """The keys of the account that the conversation used last, unless it has much less left than others.
 
-def _again(roster: Roster, ask: Ask, keys: "_Keys", lane: tuple[str, str]) -> Pick | None:
-    """The lane that is to be tried once more, if it is still usable."""
-    model, now = roster.models.get(lane[1]), keys.now
-    if model is None or model.breaker.until > now or model.misfit(ask, now):
-        return None
-    if model.learnt.in_flight >= model.learnt.limit or lane[0] in roster.closed_pairs(model, now):
-        return None
-    side = keys.side(model.model.free)
-    key = next((choice[-1] for choice in side if choice[-1].name == lane[0]), None)
-    return (key, model) if key else None
+        A tie-break: the upstream's prompt caches are per account (rule A.3).
+        """
+        own = [choice for choice in side if choice[-1].account.name == self._home and choice[0]]
+        floor = self._policy.choice.affinity_floor
+        if not own or (floor and own[0][1] < floor * max(choice[1] for choice in side)):
+            return side
+        return own
+
+    def _again(self, lane: tuple[str, str]) -> Pick | None:
+        """The lane that is to be tried once more, if it is still usable."""
+        model, now = self._roster.models.get(lane[1]), self.now
+        if model is None or model.breaker.until > now or model.misfit(self._ask, now):
+            return None
+        learnt = model.learnt
+        if learnt.in_flight >= learnt.limit or lane[0] in self._roster.closed_pairs(model, now):
+            return None
+        side = self._keys.side(model.model.free)
+        key = next((choice[-1] for choice in side if choice[-1].name == lane[0]), None)
+        return (key, model) if key else None
 
 
 class _Keys:
@@ -124,14 +197,16 @@ def _usable(roster: Roster, free: bool, tried: Tried, now: float) -> list[Choice
     return choices
 
 
-def _named(roster: Roster, ask: Ask) -> Iterable[ModelState]:
-    """The models an ask allows, in the order of the list or of the ask."""
+def _named(roster: Roster, ask: Ask) -> Sequence[ModelState]:
+    """The models an ask allows, in the order of the list or of the ask. What costs money must be named."""
     models = roster.models
     if ask.models:
         return [models[name] for name in dict.fromkeys(ask.models) if name in models]
     if ask.first and ask.pinned:
         return [models[ask.first]] if ask.first in models else []
-    return models.values()
+    if roster.all_free:
+        return roster.listed
+    return [m for m in roster.listed if m.model.free or m.model.id == ask.first]
 
 
 def sort_out(
@@ -151,20 +226,28 @@ def sort_out(
     return fitting, unfit
 
 
-def _ranked(roster: Roster, policy: Policy, ask: Ask, now: float) -> Iterable[ModelState]:
+def _ranked(roster: Roster, policy: Policy, ask: Ask, now: float) -> Sequence[ModelState]:
     """Best first. An ask that names its models has ranked them itself; equal scores stay in the list's order."""
-    models = _named(roster, ask)
-    if ask.models:
-        return models
-    choice = policy.choice
-    if choice.strategy not in ORDERED:
+    models, choice = _named(roster, ask), policy.choice
+    strategy = ask.strategy or ("ordered" if ask.models else choice.strategy)
+    if strategy not in ORDERED:
         roster.fade(now, choice.half_life)
         size = bucket(ask.tokens)
-        kind = (size, ask.reply_tokens)
-        models = sorted(models, key=lambda m: m.scores.get(kind) or m.score(ask, size, choice))
+        if ask.strategy:
+            models = _in_pool(models, ask, choice)
+        else:
+            kind = (size, ask.reply_tokens)
+            models = sorted(models, key=lambda m: m.scores.get(kind) or m.score(ask, size, choice))
     if ask.first:
         models = sorted(models, key=lambda m: m.model.id != ask.first)
     return models
+
+
+def _in_pool(models: Sequence[ModelState], ask: Ask, choice: Preference) -> Sequence[ModelState]:
+    """A pool's models by the pool's own strategy; a model's place is that in the pool."""
+    own = replace(choice, strategy=ask.strategy or choice.strategy)
+    scores = [score(m.learnt, place, ask, own) for place, m in enumerate(models)]
+    return [m for _, m in sorted(zip(scores, models, strict=True), key=lambda pair: pair[0])]
 
 
 def last_resort(roster: Roster, policy: Policy, ask: Ask, tried: Tried, now: float) -> Pick | None:

@@ -14,6 +14,7 @@ from keywheel.core.types import (
     FOREVER,
     WINDOW_SCOPES,
     Answered,
+    Ask,
     Attempted,
     Blocked,
     Charge,
@@ -31,6 +32,7 @@ from keywheel.core.types import (
 
 STATION = {kind: place for place, kind in enumerate(STATIONS)}
 OUTAGE = ROWS["edge"]
+MEDIA = frozenset({"image", "audio", "video", "file"})
 
 
 @dataclass(slots=True)
@@ -42,7 +44,7 @@ class Seat:
     account: AccountState
     model: ModelState
     breakers: tuple[Breaker, ...]
-    tokens: int
+    ask: Ask
 
     def leave(self) -> None:
         """Give back the probe places that got no result."""
@@ -84,7 +86,9 @@ class Recorder:
     def _answered(self, seat: Seat, outcome: Answered, now: float) -> list[Event]:
         lease, model = seat.lease, seat.model
         model.learnt.fade(now, self._policy.choice.half_life)
-        model.learnt.answered(seat.tokens, outcome.ttft, outcome.total, outcome.tokens_out)
+        model.learnt.answered(seat.ask.tokens, outcome.ttft, outcome.total, outcome.tokens_out)
+        if outcome.tokens_in and not seat.ask.needs & MEDIA:  # pictures are no text to count
+            model.learn_tokens(seat.ask.tokens, outcome.tokens_in)
         self._suspicion.answered(lease.model, now)
         number = lease.number
         events: list[Event] = [
@@ -163,7 +167,7 @@ class Recorder:
             model.learnt.shrink()
         if Kind.MODEL in WINDOW_SCOPES[row.window] or row.blocks is Kind.MODEL:
             model.learnt.fade(now, self._policy.choice.half_life)
-            model.learnt.failed(seat.tokens, elapsed if row.slow else None)
+            model.learnt.failed(seat.ask.tokens, elapsed if row.slow else None)
 
     def _lanes(self) -> int:
         return len(self._roster.keys) * len(self._roster.models)

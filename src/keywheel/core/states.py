@@ -84,11 +84,13 @@ class ModelState:
         "rank",
         "room",
         "scores",
+        "stretch",
     )
 
     def __init__(self, model: Model, rank: int, breaker: Breaker) -> None:
         self.breaker = breaker
         self.learnt = Learnt()
+        self.stretch = 1.0  # what an estimate is multiplied by to be on the safe side (rule A.9)
         self.lanes: dict[str, Breaker] = {}
         self.access: dict[str, Breaker] = {}
         self.paths: dict[str, Path] = {}
@@ -113,7 +115,7 @@ class ModelState:
         if now >= self._revise_at:
             self._revise(now)
         reply = ask.reply_tokens
-        if ask.tokens + reply > self.room:
+        if ask.tokens * self.stretch + reply > self.room:
             return "context"
         if reply > self.most:
             return "max_output"
@@ -125,6 +127,12 @@ class ModelState:
         """Believe a smaller context for a while."""
         self._smaller = (limit, now + LEARNT_FOR)
         self._revise(now)
+
+    def learn_tokens(self, estimated: int, reported: int) -> None:
+        """Compare an estimate with what the model's own tokenizer made of it."""
+        ratio = self.learnt.ratio
+        ratio.learn(estimated, reported)
+        self.stretch = ratio.stretch
 
     def learn_lack(self, capability: str, now: float) -> None:
         """Believe for a while that it cannot do what the catalogue says it can."""

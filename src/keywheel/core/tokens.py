@@ -36,6 +36,7 @@ _RUNS = re.compile(_MARK * RUN + _MARK + b"*")  # a literal prefix, so that the 
 FULL_LOOK = (
     100.0  # estimated tokens from which a look counts fully: below, the chat template dominates
 )
+ABSURD = 8.0  # times what was expected: such a usage is not believed
 HALF_LIFE = 20.0  # looks
 LOWEST, HIGHEST = log(0.5), log(2.5)
 PRIOR_LOOKS = 1.0  # weight of "the priors are right"
@@ -118,7 +119,7 @@ class Ratio:
 
     def learn(self, estimated: float, reported: int) -> None:
         """Take the usage of one answer. Not for prompts with images or audio: their tokens are no text."""
-        if estimated <= 0 or reported <= 0:
+        if estimated <= 0 or not 0 < reported < ABSURD * (estimated + FULL_LOOK):
             return
         look = min(HIGHEST, max(LOWEST, log(reported / estimated)))
         share = min(1.0, estimated / FULL_LOOK)
@@ -131,6 +132,7 @@ class Ratio:
         """The tokens this model will count."""
         return estimated * exp(self.rho)
 
-    def fits(self, estimated: float, reply_tokens: int, context: int) -> bool:
-        """Whether prompt and reply fit the context, with a margin of twice the mean residual."""
-        return estimated * exp(self.rho + 2 * self.miss) + reply_tokens <= context
+    @property
+    def stretch(self) -> float:
+        """What an estimate is multiplied by before it must fit: a margin of twice the mean residual."""
+        return exp(self.rho + 2 * self.miss)

@@ -218,8 +218,9 @@ class Ask:
     """One client request as the core sees it.
 
     `models`: exactly these, in this order (empty: every model, ranked). `first`: this one before the ranked
-    rest; `pinned`: this one only.
+    rest; `pinned`: this one only. `strategy`: how a pool ranks, None: as configured, and `models` in their order.
     `deadline`: moment after which nothing is started. `client`: who asks, empty where clients cannot be told apart.
+    `conversation`: a keyed hash; `follow_up`: not its first request.
     """
 
     tokens: int = 0
@@ -227,11 +228,13 @@ class Ask:
     stream: bool = False
     needs: frozenset[str] = frozenset()
     models: tuple[str, ...] = ()
+    strategy: str | None = None
     first: str | None = None
     pinned: bool = False
     deadline: float = FOREVER
     max_wait: float = 0.0
     conversation: str | None = None
+    follow_up: bool = False
     request_id: str = ""
     client: str = ""
 

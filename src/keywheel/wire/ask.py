@@ -21,6 +21,7 @@ from keywheel.wire.members import Fields, members, value
 from keywheel.wire.prompt import Prompt
 from keywheel.wire.toll import pay_no, reads_files
 
+OPENING = 2  # messages with which a conversation begins: the system's and the user's
 MAX_ID = 256  # characters of a conversation's id; longer ones are ignored (routing rule A.3)
 
 
@@ -106,7 +107,8 @@ class Request:
     `models`: exactly these were asked for, in this order. `tokens`: estimated, of the prompt and the tool
     schemas; media are not counted. `reply_tokens`: 0 when the client set no bound. `restricted`: the client
     itself limits which providers may see its data, so a privacy refusal is not the account's fault.
-    `fields`: the members as sent. `dropped`: what will not be sent on. `before`, `after`: the body for the
+    `follow_up`: not the first request of its conversation, so a prompt cache may know it; true when the client
+    named the conversation. `fields`: the members as sent. `dropped`: what will not be sent on. `before`, `after`: the body for the
     upstream around the model's id.
     """
 
@@ -120,6 +122,7 @@ class Request:
     restricted: bool
     dropped: tuple[str, ...]
     conversation: str | None = field(repr=False)
+    follow_up: bool
     fields: Mapping[str, Raw] = field(repr=False)
     before: bytes = field(repr=False)
     after: bytes = field(repr=False)
@@ -152,6 +155,7 @@ def read(
     if tools := value(sent, "tools", _ANY):
         prompt.add_json(tools)
     model = value(fields, "model", _STR) or None
+    named = _conversation(fields, session)
     before, after = _around_model(sent)
     return Request(
         dialect=dialect,
@@ -163,7 +167,8 @@ def read(
         needs=speech.needs | _needs(sent, prompt, speech),
         restricted=_is_restricted(fields),
         dropped=dropped,
-        conversation=_conversation(fields, session, prompt),
+        conversation=named or prompt.conversation,
+        follow_up=named is not None or prompt.messages > OPENING,
         fields=MappingProxyType(fields),
         before=before,
         after=after,
@@ -248,8 +253,8 @@ def _is_restricted(fields: Fields) -> bool:
     return bool(provider and (provider.data_collection == "deny" or provider.zdr))
 
 
-def _conversation(fields: Fields, session: str | None, prompt: Prompt) -> str | None:
-    """The first that is there: `session_id`, the header, `prompt_cache_key`, the opening messages."""
+def _conversation(fields: Fields, session: str | None) -> str | None:
+    """The first name that is there: `session_id`, the header, `prompt_cache_key`."""
     for name in (
         value(fields, "session_id", _STR),
         session,
@@ -257,7 +262,7 @@ def _conversation(fields: Fields, session: str | None, prompt: Prompt) -> str | 
     ):
         if name and len(name) <= MAX_ID:
             return name
-    return prompt.conversation
+    return None
 
 
 def _around_model(fields: Fields) -> tuple[bytes, bytes]:
