@@ -19,21 +19,21 @@ FALLBACK = ("models", "route", "fallbacks")
 # Another destination or key (requirement C14); a stored preset may name another model; a paid web search.
 REFUSED = ("api_key", "api_base", "base_url", "preset", "web_search_options")
 
-FREEntryPLUGINS = frozenset({"context-compression", "response-healing"})
-FREEntryPARSERS = frozenset(
+FREE_PLUGINS = frozenset({"context-compression", "response-healing"})
+FREE_PARSERS = frozenset(
     {"cloudflare-ai", "pdf-text"}
 )  # the default, mistral-ocr, is billed by page
-NATIVEntryPARSER = "native"  # the model reads the file itself
+NATIVE_PARSER = "native"  # the model reads the file itself
 
 # Carried out by the client, or by the upstream without a charge. All other server tools are billed or unknown.
-FREEntryTOOLS = frozenset(
+FREE_TOOLS = frozenset(
     {
         "function", "custom", "namespace", "local_shell", "apply_patch", "computer_use_preview",
         "openrouter:datetime", "openrouter:tool_search",
     }
 )  # fmt: skip
-FREEntryTOOL_FAMILIES = ("bash_", "text_editor_", "computer_", "memory_", "tool_search_tool_")
-FREEntryCHOICES = frozenset(
+FREE_TOOL_FAMILIES = ("bash_", "text_editor_", "computer_", "memory_", "tool_search_tool_")
+FREE_CHOICES = frozenset(
     {"auto", "any", "none", "required", "tool", "function", "custom", "allowed_tools"}
 )
 
@@ -55,7 +55,7 @@ class _Plugin(Struct):
     def reads_files(self) -> bool:
         """Whether it turns files into text at no charge."""
         engine = self.pdf.engine if self.pdf else None
-        return self.id == "file-parser" and self.enabled is not False and engine in FREEntryPARSERS
+        return self.id == "file-parser" and self.enabled is not False and engine in FREE_PARSERS
 
 
 class _Tool(Struct):
@@ -121,15 +121,15 @@ def _sift(
 
 def _is_free_plugin(plugin: _Plugin) -> bool:
     """An entry that switches a plugin off is free too: it may overrule the account's default."""
-    if plugin.enabled is False or plugin.id in FREEntryPLUGINS or plugin.reads_files:
+    if plugin.enabled is False or plugin.id in FREE_PLUGINS or plugin.reads_files:
         return True
-    return bool(plugin.id == "file-parser" and plugin.pdf and plugin.pdf.engine == NATIVEntryPARSER)
+    return bool(plugin.id == "file-parser" and plugin.pdf and plugin.pdf.engine == NATIVE_PARSER)
 
 
 def _is_free_tool(tool: _Tool) -> bool:
     """Anthropic's client tools may leave out their type."""
     kind = tool.type
-    return kind is None or kind in FREEntryTOOLS or kind.startswith(FREEntryTOOL_FAMILIES)
+    return kind is None or kind in FREE_TOOLS or kind.startswith(FREE_TOOL_FAMILIES)
 
 
 def _is_lost(fields: Fields, gone: list[_Tool]) -> bool:
@@ -142,4 +142,4 @@ def _is_lost(fields: Fields, gone: list[_Tool]) -> bool:
     if isinstance(choice, str):
         return False
     named = choice.name is not None and choice.name in {tool.name for tool in gone}
-    return named or choice.type not in FREEntryCHOICES
+    return named or choice.type not in FREE_CHOICES
