@@ -30,6 +30,8 @@ class FakeCatalog:
         self.list: Any = ["a model"]
         self.keys: dict[str, Any] = {}
         self.asked: list[str] = []
+        self.views: dict[str, Any] = {}
+        self.seen: list[str] = []
         self.hold: Callable[[], object] = lambda: None
         self.closed = False
 
@@ -42,6 +44,10 @@ class FakeCatalog:
         self.asked.append(name)
         self.hold()
         return answer(self.keys.get(name, GOOD))
+
+    def visible(self, secret: Secret) -> frozenset[str]:
+        self.seen.append(secret.reveal())
+        return answer(self.views.get(secret.reveal(), frozenset({"m"})))
 
     def close(self) -> None:
         self.closed = True
@@ -69,6 +75,7 @@ class Subject:
         self.groups: dict[str, str | None] = {}
         self.events: list[Event] = []
         self.ready = threading.Event()
+        self.tidied = 0
         self._lock = threading.Lock()
 
     def clock(self) -> float:
@@ -82,6 +89,12 @@ class Subject:
 
     def take_models(self, entries: Iterable[Entry]) -> None:
         self.lists.append(entries)
+
+    def take_visible(self, label: str, visible: frozenset[str]) -> None:
+        self.note(lambda pool, now: pool.see_models(label, visible, now))
+
+    def tidy(self) -> None:
+        self.tidied += 1
 
     def take_group(self, label: str, account: str | None) -> None:
         self.groups[label] = account
@@ -396,3 +409,43 @@ def test_stopping_waits_for_nobody_who_hangs(
     for worker in workers:
         worker.join(5)
     assert warnings(told) == []
+
+
+# --- what each account may use ---------------------------------------------------------------------
+
+
+def test_each_account_is_asked_as_often_as_the_list_which_models_its_settings_allow() -> None:
+    kept = Kept("k1", "k2", "k3")
+    kept.catalog.keys = {"k1": GOOD, "k2": GOOD, "k3": replace(GOOD, account="hash2")}
+    kept.round()
+    assert len(kept.catalog.seen) == 2
+    kept.round(60)
+    assert len(kept.catalog.seen) == 2
+    kept.round(REFRESH)
+    assert len(kept.catalog.seen) == 4
+
+
+def test_a_model_that_an_accounts_settings_hide_is_closed_for_it_until_they_show_it() -> None:
+    kept = Kept("k1")
+    kept.catalog.views = {"k1": frozenset({"other"})}
+    kept.round()
+    pool = kept.subject.pool
+    assert not pool.usable(kept.subject.now)
+    kept.catalog.views = {}
+    kept.round(REFRESH)
+    assert pool.usable(kept.subject.now)
+
+
+def test_a_view_that_cannot_be_had_closes_nothing_and_keeps_the_key() -> None:
+    kept = Kept("k1")
+    kept.catalog.views = {"k1": Unavailable("GET /models/user answered 404")}
+    kept.round()
+    assert kept.subject.pool.usable(kept.subject.now)
+    assert kept.subject.state("k1") is None
+
+
+def test_models_whose_last_day_has_come_are_looked_for_in_every_round() -> None:
+    kept = Kept()
+    kept.round()
+    kept.round(1)
+    assert kept.subject.tidied == 2

@@ -11,7 +11,7 @@ LAYERS = (
     ("errors", "secret"),
     ("core",),
     ("wire",),
-    ("keys", "config"),
+    ("keys", "config", "stores"),
     ("catalog", "environment"),
     ("keeper",),
     ("engine",),

@@ -95,13 +95,11 @@ class Catalog:
 
     def models(self) -> tuple[Entry, ...]:
         """Every model the upstream lists. Raises `Unavailable`."""
-        status, body, _ = self._get("/models")
-        if status != 200:
-            raise Unavailable(f"GET /models answered {status}")
-        try:
-            return read_models(body)
-        except BadCatalogue as error:
-            raise Unavailable(f"GET /models: {error}") from None
+        return self._list("/models")
+
+    def visible(self, secret: Secret) -> frozenset[str]:
+        """The models that the settings of the key's account allow. Raises `Unavailable`."""
+        return frozenset(entry.id for entry in self._list("/models/user", _Bearer(secret)))
 
     def key(self, secret: Secret) -> KeyCheck:
         """Whether a key is valid, and what is known about its account. Raises `Unavailable`."""
@@ -114,6 +112,15 @@ class Catalog:
         if facts is None:
             raise Unavailable("GET /key answered something that is not a key's facts")
         return KeyCheck(True, facts, self._hash(facts.account_id), date)
+
+    def _list(self, path: str, auth: httpx2.Auth | None = None) -> tuple[Entry, ...]:
+        status, body, _ = self._get(path, auth)
+        if status != 200:
+            raise Unavailable(f"GET {path} answered {status}")
+        try:
+            return read_models(body)
+        except BadCatalogue as error:
+            raise Unavailable(f"GET {path}: {error}") from None
 
     def _hash(self, account_id: str | None) -> str | None:
         """The identity is personal data: only a keyed hash of it is kept."""

@@ -11,7 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 from keywheel.catalog import Catalog
 from keywheel.config import Config
@@ -30,20 +30,19 @@ from keywheel.core.types import (
     Outcome,
     Scope,
 )
-from keywheel.errors import ModelNotFree
 from keywheel.keeper import Keeper
 from keywheel.keys import KeyEntry
 from keywheel.secret import Secret
 from keywheel.wire.ask import Request
-from keywheel.wire.models import Entry, order, smartest_key
+from keywheel.wire.menu import Menu, Taste, menu
+from keywheel.wire.models import Entry
 
 log = logging.getLogger("keywheel.engine")
 Listener = Callable[[Event], None]
-AUTO = "auto"
+USUAL = Ask(tokens=1_000)  # what the standing of models is judged by
 
 
-@dataclass(frozen=True, slots=True)
-class Terms:
+class Terms(NamedTuple):
     """How one client wants its request treated. Seconds; `patience` None: as configured. `client`: who asks,
     empty where clients cannot be told apart."""
 
@@ -99,12 +98,16 @@ class Engine:
         self.secrets: dict[str, Secret] = {entry.label: entry.secret for entry in keys}
         self.pool = Pool(config.policy, seed)
         self.stats = Stats(self.clock())
-        self.entries: dict[str, Entry] = {}
+        self.menu = Menu()
         self.ready = threading.Event()  # the first look at models and keys is over
         self._lock = threading.Lock()
         self._listeners: list[Listener] = []
         self._groups: dict[str, str] = {}
         self._salt = os.urandom(32)
+        choice = config.models
+        self._taste = Taste(
+            choice.strategy, choice.allow_paid, choice.preferred, choice.exclude, config.pools
+        )
         self._keeper: Keeper | None = None
         self._arrange()
 
@@ -204,18 +207,17 @@ class Engine:
     # --- which models ----------------------------------------------------------------------------
 
     def _ask(self, request: Request, terms: Terms, now: float) -> Ask:
-        for name in request.models or ((request.model,) if request.model else ()):
-            self._check(name)
-        named = tuple(name for name in request.models if name != AUTO)
+        wish = self.menu.wish(request.model, request.models, now)
         limits = self.config.limits
         usual = limits.stream_deadline if request.stream else limits.deadline
         return Ask(
             tokens=request.tokens,
             reply_tokens=request.reply_tokens,
             stream=request.stream,
-            needs=request.needs,
-            models=named,
-            first=request.model if request.model != AUTO and not named else None,
+            needs=request.needs | wish.needs,
+            models=wish.models,
+            strategy=wish.strategy,
+            first=wish.first,
             pinned=terms.pinned or limits.fallback == "never",
             deadline=now + min(usual, terms.patience or usual),
             max_wait=terms.max_wait,
@@ -232,37 +234,26 @@ class Engine:
         told = f"{client}\0{conversation}".encode("utf-8", "replace")
         return hashlib.blake2b(told, digest_size=16, key=self._salt).hexdigest()
 
-    def _check(self, name: str) -> None:
-        if name == AUTO or name in self.pool.roster.models:
-            return
-        if not self.pool.roster.models:
-            return  # the list is not known yet: the answer will be that no lane is usable
-        entry = self.entries.get(name)
-        why = "OpenRouter does not list it"
-        if entry:
-            why = (
-                f"it is no candidate ({entry.refusal(self.clock()) or 'excluded by configuration'})"
-            )
-        raise ModelNotFree(
-            f"Model {name!r} cannot be used: {why}. Use {AUTO!r}, or one of the free ids of GET /v1/models.",
-            param="model",
-        )
-
     # --- what the keeper brings ------------------------------------------------------------------
 
     def take_models(self, entries: Iterable[Entry]) -> None:
         """A new model list."""
-        entries = list(entries)
-        choice = self.config.models
         now = self.clock()
-        ordered = order(entries, preferred=choice.preferred, exclude=choice.exclude, now=now)
-        if choice.strategy == "smartest":
-            ordered = tuple(sorted(ordered, key=smartest_key))
+        found = menu(entries, self._taste, now)
         with self._lock:
-            self.entries = {entry.id: entry for entry in entries}
-            self.pool.set_models([entry.model for entry in ordered], now)
+            self.menu = found
+            self.pool.set_models([entry.model for entry in found.ordered], now)
             called = self._dispatch()
         _wake(called)
+
+    def tidy(self) -> None:
+        """Take models off the list whose last day has come."""
+        if self.clock() >= self.menu.stale_at:
+            self.take_models(self.menu.entries.values())
+
+    def take_visible(self, label: str, visible: frozenset[str]) -> None:
+        """The models that a key's account may use, by its own settings; the others are closed for it."""
+        self.note(lambda pool, now: pool.see_models(label, visible, now))
 
     def take_group(self, label: str, account: str | None) -> None:
         """Which account a key belongs to, as a hash of the account's identity. Configuration wins."""
@@ -329,12 +320,13 @@ class Engine:
             return self.pool.usable(self.clock())
 
     def models(self) -> list[Entry]:
-        """The models that can be used now, best first, by the comparator that serves requests."""
+        """The models that are not closed now, best first, by the comparator that serves requests; what costs money
+        comes last."""
         with self._lock:
-            report = stats_report(self.pool, self.stats, self.clock())
-            rows = [row for row in report["models"] if row["state"] in ("open", "probing")]
-            rows.sort(key=lambda row: row["score"])
-            return [self.entries[row["id"]] for row in rows]
+            found = self.pool.survey(USUAL, self.clock())
+            ids = [model.model.id for model, why in found if why != "closed"]
+        paid = [entry for entry in self.menu.ordered if not entry.model.free]
+        return [*(self.menu.entries[id] for id in ids), *paid]
 
     def listen(self, listener: Listener) -> None:
         """Call `listener` with every event, in the thread in which it happened."""

@@ -34,6 +34,8 @@ class Subject(Protocol):
     def clock(self) -> float: ...
     def note(self, change: Change) -> bool: ...
     def take_models(self, entries: Iterable[Entry]) -> None: ...
+    def take_visible(self, label: str, visible: frozenset[str]) -> None: ...
+    def tidy(self) -> None: ...
     def take_group(self, label: str, account: str | None) -> None: ...
     def set_ready(self) -> None: ...
 
@@ -63,6 +65,16 @@ class Pause:
         self._length = FIRST_RETRY
 
 
+class View:
+    """One account's own list of models, looked at with one of its keys."""
+
+    __slots__ = ("label", "pause")
+
+    def __init__(self, label: str) -> None:
+        self.label = label
+        self.pause = Pause()
+
+
 class Keeper:
     """Runs until it is stopped. What cannot be done now is tried again later."""
 
@@ -74,6 +86,7 @@ class Keeper:
         self._thread = threading.Thread(target=self._run, name="keywheel-keeper", daemon=True)
         self._list = Pause()
         self._keys: dict[str, Pause] = {}
+        self._views: dict[str, View] = {}  # by account: its keys see the same models
         self._may_warn = threading.Lock()  # taken by the one warning, never given back
 
     def start(self) -> None:
@@ -90,9 +103,15 @@ class Keeper:
     def round(self) -> None:
         """Do what is due now."""
         now = self._subject.clock()
+        self._subject.tidy()
         if now >= self._list.until:
             self._attempt("the model list", self._list, self._take_models)
-        self._in_parallel(self._due())
+        self._in_parallel(partial(self._look_at, label) for label in self._due())
+        self._in_parallel(
+            partial(self._look_through, view)
+            for view in self._views.values()
+            if view.pause.until <= now
+        )
 
     def _run(self) -> None:
         while not self._stop.is_set():
@@ -133,9 +152,9 @@ class Keeper:
     def _pause(self, label: str) -> Pause:
         return self._keys.setdefault(label, Pause())
 
-    def _in_parallel(self, labels: Iterable[str]) -> None:
-        """Check keys, AT_ONCE at a time. The threads of an executor would hold up the end of the process."""
-        waiting = deque(labels)
+    def _in_parallel(self, jobs: Iterable[Callable[[], None]]) -> None:
+        """Ask several things, AT_ONCE at a time. The threads of an executor would hold up the end of the process."""
+        waiting = deque(jobs)
         workers = [
             threading.Thread(target=self._work_off, args=(waiting,), daemon=True)
             for _ in range(min(AT_ONCE, len(waiting)))
@@ -145,11 +164,13 @@ class Keeper:
         for worker in workers:
             worker.join()
 
-    def _work_off(self, waiting: deque[str]) -> None:
+    def _work_off(self, waiting: deque[Callable[[], None]]) -> None:
         with suppress(IndexError):  # nothing is left
             while not self._stop.is_set():
-                label = waiting.popleft()
-                self._attempt(f"key {label}", self._pause(label), partial(self._check, label))
+                waiting.popleft()()
+
+    def _look_at(self, label: str) -> None:
+        self._attempt(f"key {label}", self._pause(label), partial(self._check, label))
 
     def _check(self, label: str) -> None:
         check = self._catalog.key(self._subject.secrets[label])
@@ -165,6 +186,18 @@ class Keeper:
         self._subject.take_group(label, check.account)
         reading = _reading(check.facts)
         self._subject.note(lambda pool, now: pool.key_is_good(label, reading, now))
+        self._views.setdefault(check.account or label, View(label))
+
+    def _look_through(self, view: View) -> None:
+        """An account's own settings may hide models from it, so the accounts of one pool may see different ones."""
+        label = view.label
+
+        def look() -> None:
+            visible = self._catalog.visible(self._subject.secrets[label])
+            view.pause.worked(self._subject.clock() + self._refresh)
+            self._subject.take_visible(label, visible)
+
+        self._attempt(f"the model list of key {label}", view.pause, look)
 
     def _compare_clocks(self, check: KeyCheck) -> None:
         if check.date is None:

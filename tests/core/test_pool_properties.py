@@ -57,7 +57,7 @@ GROUP = {
 
 seconds = st.sampled_from([0.0, 0.3, 1.0, 4.0, 16.0, 31.0, 61.0, 301.0, 3_700.0])
 asks = st.builds(
-    Ask,
+    lambda **given: Ask(**given),  # of a NamedTuple, the fields with defaults would be made up, too
     tokens=st.sampled_from([100, 2_000, 9_000]),
     reply_tokens=st.sampled_from([0, 100]),
     needs=st.sampled_from([frozenset[str](), frozenset({"tools"})]),
@@ -78,7 +78,10 @@ histories = st.one_of(
 )
 outcomes = st.one_of(
     st.builds(
-        Answered, ttft=st.floats(0.1, 30), total=st.floats(30, 60), tokens_out=st.integers(0, 900)
+        lambda **given: Answered(**given),
+        ttft=st.floats(0.1, 30),
+        total=st.floats(30, 60),
+        tokens_out=st.integers(0, 900),
     ),
     st.builds(Abandoned, st.just("client gone"), unsent=st.booleans()),
     st.builds(

@@ -1,7 +1,6 @@
 """The line of rule A.8: bounded, first come first served, a freed place reserved for the one it wakes (I11)."""
 
 from collections.abc import Generator
-from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -93,7 +92,7 @@ def test_a_newcomer_does_not_overtake_those_who_wait() -> None:
 def test_a_place_that_does_not_suit_the_first_serves_a_later_one() -> None:
     made = pool(["k1@a1"], ["m1", "m2"], accounts=[ONE])
     lease = take(made)
-    lines = [stand(made, replace(ASK, models=(name,))) for name in ("m1", "m2")]
+    lines = [stand(made, ASK._replace(models=(name,))) for name in ("m1", "m2")]
     other = lines[1][1]
     made.settle(lease, answered(), NOON + 1)
     made.operate("disable", Scope(Kind.MODEL, "m1"), NOON + 1)
@@ -133,7 +132,7 @@ def test_the_line_is_bounded_and_who_finds_it_full_is_told_to_come_when_it_has_m
 
 def test_one_client_has_a_share_of_the_line_where_clients_are_known() -> None:
     line = Queue()
-    greedy, polite, unknown = (replace(ASK, client=name) for name in ("greedy", "polite", ""))
+    greedy, polite, unknown = (ASK._replace(client=name) for name in ("greedy", "polite", ""))
     joined = [line.join(greedy, Tried()) for _ in range(PER_CLIENT + 1)]
     assert [ticket is not None for ticket in joined] == [True] * PER_CLIENT + [False]
     assert line.join(polite, Tried())
@@ -184,7 +183,7 @@ def test_nobody_waits_while_a_lane_that_suits_is_free(story: list[str]) -> None:
         now += 0.01
         if event == "come":
             order += 1
-            steps, step = begin(made, replace(ASK, deadline=NOON + 1e6), now)
+            steps, step = begin(made, ASK._replace(deadline=NOON + 1e6), now)
             if isinstance(step, Wait):
                 waiting[order] = (steps, step)
             else:

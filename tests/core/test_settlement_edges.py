@@ -15,7 +15,19 @@ from keywheel.core.types import (
     Reopened,
     Scope,
 )
-from tests.core.build import NOON, answered, failed, heal, on, pool, run, take, until
+from tests.core.build import (
+    NOON,
+    answered,
+    failed,
+    heal,
+    model,
+    on,
+    pool,
+    refusal,
+    run,
+    take,
+    until,
+)
 
 DAY = 86_400.0
 PROVIDER = Scope(Kind.PROVIDER, "openrouter")
@@ -31,9 +43,18 @@ def blocks(events: tuple[Event, ...]) -> list[Blocked]:
 
 def test_an_answer_is_told_in_full() -> None:
     outcome = Answered(0.5, 2.0, 7, 9, 0.25, "28b budget-spent-on-reasoning")
-    assert run(pool(("k1@a1",)), outcome, on("m1", "r7")) == (
-        Attempted(NOON, "r7", "k1", "a1", "m1", outcome.row, "", True, 0.5, 2.0, 7, 9, 0.25),
+    paid = pool(("k1@a1",), [model("p1", free=False)])
+    assert run(paid, outcome, on("p1", "r7")) == (
+        Attempted(NOON, "r7", "k1", "a1", "p1", outcome.row, "", True, 0.5, 2.0, 7, 9, 0.25),
     )
+
+
+def test_a_model_listed_as_free_that_costs_money_is_closed_for_a_day() -> None:
+    made = pool(("k1@a1", "k2@a2"), ("m1",))
+    (block,) = blocks(run(made, Answered(0.5, 2.0, 7, 9, 0.000_1), on("m1")))
+    assert (block.scope, block.reason) == (Scope(Kind.MODEL, "m1"), "charged")
+    assert block.until == NOON + 86_400
+    assert refusal(made, on("m1")).cause == "health"
 
 
 def test_usage_that_was_not_told_is_none() -> None:

@@ -37,6 +37,12 @@ class Scripted:
         body, self.body = self.body, b""
         return body
 
+    async def pump(self, sink: Callable[[bytes], float], _silence: float) -> bool:
+        while data := await self.read():
+            if not sink(data):
+                return True
+        return False
+
     def close(self) -> None:
         """Nothing is open."""
 

@@ -319,12 +319,18 @@ async def test_what_goes_wrong_inside_is_a_500_that_tells_nothing(
 # --- the reading routes ----------------------------------------------------------------------------
 
 
-async def test_models_list_what_can_be_used_with_auto_first() -> None:
+async def test_models_list_what_can_be_used_with_auto_and_the_pools_first() -> None:
     for prefix in ("/v1", "/api/v1"):
         body = (await app().call("GET", f"{prefix}/models")).json
         assert body["object"] == "list"
-        first, *others = [entry["id"] for entry in body["data"]]
-        assert (first, set(others)) == ("auto", {"a/small-8b:free", "b/large-70b:free"})
+        ids = [entry["id"] for entry in body["data"]]
+        assert ids[:4] == ["auto", "auto:fast", "auto:smart", "auto:code"]  # no model reads images
+        assert set(ids[4:]) == {"a/small-8b:free", "b/large-70b:free"}
+
+
+async def test_a_pool_is_asked_for_like_a_model() -> None:
+    it = app()
+    assert (await it.call("GET", "/v1/models/auto:smart")).json["data"]["id"] == "auto:smart"
 
 
 async def test_one_model_is_shown_as_listed() -> None:

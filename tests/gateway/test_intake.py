@@ -13,6 +13,7 @@ from uvicorn.server import ServerState
 from keywheel.gateway import intake, run
 from keywheel.gateway.intake import (
     BODY_SECONDS,
+    EARLY,
     HEAD_SECONDS,
     HEAD_SIZE,
     HEADERS,
@@ -275,10 +276,169 @@ async def test_a_client_that_takes_nothing_of_its_answer_is_hung_up_on() -> None
     assert client.after(STALL_SECONDS + 1)
 
 
-async def test_an_upgrade_is_refused_before_its_body_can_pass_for_a_request() -> None:
-    head = b"POST / HTTP/1.1\r\nhost: localhost\r\nconnection: Upgrade\r\nupgrade: h2c\r\ncontent-length: 30\r\n\r\n"
-    status, code = await Client().refused(head, b"GET /healthz HTTP/1.1\r\n\r\n")
-    assert (status, code) == (400, "invalid_request")
+OFFER = (
+    b"connection: Upgrade, HTTP2-Settings\r\nupgrade: h2c\r\nhttp2-settings: AAEAAEAAAAIAAAAB\r\n"
+)
+
+
+@pytest.mark.parametrize("size", [1, 7, 1000])
+@pytest.mark.parametrize(
+    ("framing", "body"),
+    [
+        (b"", b""),
+        (b"content-length: 25\r\n", b"GET /smuggled HTTP/1.1\r\n\r"),
+        (b"transfer-encoding: chunked\r\n", b"4\r\nGET \r\n0\r\n\r\n"),
+    ],
+)
+async def test_an_offered_upgrade_is_ignored_and_its_body_stays_a_body(
+    framing: bytes, body: bytes, size: int
+) -> None:
+    """Java's HttpClient offers h2c in every request (RFC 9110, 7.8: a server may ignore it)."""
+    client = Client()
+    first = b"POST /v1/messages HTTP/1.1\r\nhost: localhost\r\n" + OFFER + framing + b"\r\n" + body
+    for data in (first, GET + b"\r\n"):
+        for piece in cut(data, size):
+            client.protocol.data_received(piece)
+        await client.send()
+    assert client.asked == ["/v1/messages", "/healthz"]
+    assert client.wire.got.count(b"HTTP/1.1 204 ") == 2
+    assert b" 101 " not in client.wire.got
+    assert not client.wire.closed
+
+
+@pytest.mark.parametrize("wrong", [b"content-length: 1\r\ncontent-length: 2\r\n", b"a : b\r\n"])
+async def test_an_offered_upgrade_excuses_nothing(wrong: bytes) -> None:
+    head = b"POST / HTTP/1.1\r\nhost: localhost\r\n" + OFFER + wrong + b"\r\n"
+    assert await Client().refused(head) == (400, "invalid_request")
+
+
+async def test_a_tunnel_is_refused() -> None:
+    for target in (b"example:443", b"/"):
+        head = b"CONNECT " + target + b" HTTP/1.1\r\nhost: localhost\r\n\r\n"
+        assert await Client().refused(head) == (400, "invalid_request")
+
+
+# --- requests that come early ------------------------------------------------------------------------
+
+
+class Slow(Client):
+    """Its application answers when it is told to, and notices when its client leaves."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.go = asyncio.Event()
+        self.left: list[str] = []
+
+    async def application(self, scope: Any, receive: Callable[[], Any], send: Any) -> None:
+        self.asked.append(scope["path"])
+        while (await receive()).get("more_body"):
+            pass
+        going = asyncio.create_task(self.go.wait())
+        leaving = asyncio.create_task(receive())
+        await asyncio.wait({going, leaving}, return_when=asyncio.FIRST_COMPLETED)
+        if leaving.done():
+            self.left.append(scope["path"])
+        leaving.cancel()
+        going.cancel()
+        await asyncio.gather(leaving, going, return_exceptions=True)
+        await send({"type": "http.response.start", "status": 204, "headers": []})
+        await send({"type": "http.response.body", "body": b""})
+
+    async def finish(self) -> None:
+        self.go.set()
+        while self.state.tasks:
+            await asyncio.gather(*self.state.tasks)
+            await asyncio.sleep(0)
+
+
+TWO = [GET + b"\r\n", POST + b"1234567890"]
+
+
+@pytest.mark.parametrize("pieces", [TWO, [b"".join(TWO)], [TWO[0] + TWO[1][:60], TWO[1][60:]]])
+async def test_requests_that_come_early_are_answered_one_after_another(pieces: list[bytes]) -> None:
+    client = Slow()
+    for piece in pieces:
+        client.protocol.data_received(piece)
+    await asyncio.sleep(0)
+    assert client.asked == ["/healthz"]
+    await client.finish()
+    assert client.asked == ["/healthz", "/v1/chat/completions"]
+    assert client.wire.got.count(b"HTTP/1.1 204 ") == 2
+
+
+@pytest.mark.parametrize("pieces", [TWO, [b"".join(TWO)]])
+async def test_a_client_that_asks_early_and_leaves_is_missed_at_once(pieces: list[bytes]) -> None:
+    client = Slow()
+    for piece in pieces:
+        client.protocol.data_received(piece)
+    await asyncio.sleep(0)
+    assert not client.wire.paused  # or its leave would not be read
+    client.protocol.connection_lost(None)
+    await asyncio.gather(*client.state.tasks)
+    assert (client.asked, client.left) == (["/healthz"], ["/healthz"])
+
+
+async def test_a_head_that_comes_early_does_not_cut_the_answer_short() -> None:
+    client = Slow()
+    client.protocol.data_received(GET + b"\r\n")
+    client.protocol.data_received(GET)
+    await asyncio.sleep(0)
+    assert not client.after(HEAD_SECONDS + 1)
+    await client.finish()
+    assert client.after(HEAD_SECONDS + 1)
+
+
+async def test_only_so_much_is_kept_of_what_comes_early() -> None:
+    client = Slow()
+    client.protocol.data_received(GET + b"\r\n")
+    await asyncio.sleep(0)
+    client.protocol.data_received(b"x" * EARLY)
+    assert not client.wire.paused
+    client.protocol.data_received(b"x")
+    assert client.wire.paused
+    await client.finish()
+    assert b" 400 " in client.wire.got
+
+
+# --- HTTP/1.0 and the limit of connections -------------------------------------------------------------
+
+
+async def test_an_answer_to_http_1_0_ends_with_the_connection_and_has_no_chunks() -> None:
+    class Streaming(Client):
+        async def application(self, scope: Any, receive: Callable[[], Any], send: Any) -> None:
+            start = {"type": "http.response.start", "status": 200, "headers": []}
+            await send(start)
+            for data in (b"one", b"two"):
+                await send({"type": "http.response.body", "body": data, "more_body": True})
+            await send({"type": "http.response.body", "body": b""})
+
+    client = Streaming()
+    head, _, body = (await client.send(GET.replace(b"1.1", b"1.0") + b"\r\n")).partition(
+        b"\r\n\r\n"
+    )
+    assert body == b"onetwo"
+    assert b"transfer-encoding" not in head
+    assert b"connection: close" in head
+    assert client.wire.closed
+
+
+async def test_an_answer_of_known_length_keeps_it_for_http_1_0() -> None:
+    class Complete(Client):
+        async def application(self, scope: Any, receive: Callable[[], Any], send: Any) -> None:
+            length = [(b"content-length", b"3")]
+            await send({"type": "http.response.start", "status": 200, "headers": length})
+            await send({"type": "http.response.body", "body": b"one"})
+
+    answer = await Complete().send(GET.replace(b"1.1", b"1.0") + b"\r\n")
+    assert b"content-length: 3\r\n" in answer
+    assert answer.endswith(b"\r\n\r\none")
+
+
+async def test_one_connection_too_many_is_refused_in_our_shape_with_a_time_to_come_back() -> None:
+    client = Client()
+    client.protocol.limit_concurrency = 1
+    assert await client.refused(GET + b"\r\n") == (503, "too_many_connections")
+    assert b"\r\nretry-after: 1\r\n" in client.wire.got
 
 
 async def test_nothing_of_ours_stands_inside_an_answer_that_is_on_its_way() -> None:

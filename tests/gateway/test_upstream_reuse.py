@@ -5,7 +5,7 @@ import socket
 
 import pytest
 
-from keywheel.gateway.connection import Connection
+from keywheel.gateway.connection import PAUSE_ABOVE, READ_SIZE, Connection
 from keywheel.gateway.upstream import Upstream, UpstreamError
 from tests.gateway.asking import BOTH_LOOPS, PATIENT, SHORT, ask, asking, fail, fetch, read_all
 from tests.gateway.rawserver import OK, Peer, answering, chunked, ending_with, reply, serving, until
@@ -259,7 +259,7 @@ async def test_reader_that_does_not_read_holds_the_server_back() -> None:
         response = await ask(upstream)
         await asyncio.sleep(0.05)
         first = await response.read()
-        assert 256 * 1024 < len(first) <= 512 * 1024
+        assert PAUSE_ABOVE < len(first) <= PAUSE_ABOVE + READ_SIZE
         assert len(first) + len(await read_all(response)) == total
         assert upstream.idle_connections == 1
 

@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import trustme
 
+from keywheel.gateway.connection import PAUSE_ABOVE, READ_SIZE
 from keywheel.gateway.upstream import Timeouts, Upstream, UpstreamError
 from tests.gateway.asking import BOTH_LOOPS, PATIENT, fail, fetch
 from tests.gateway.rawserver import OK, Peer, answering, chunked, reply, serving
@@ -206,7 +207,7 @@ async def test_reader_that_does_not_read_holds_a_tls_server_back(
         response = await upstream.request("GET", "/", [], b"", PATIENT)
         await asyncio.sleep(0.05)
         first = await response.read()
-        assert 256 * 1024 < len(first) <= 512 * 1024
+        assert PAUSE_ABOVE < len(first) <= PAUSE_ABOVE + READ_SIZE
         rest = 0
         while piece := await response.read():
             rest += len(piece)

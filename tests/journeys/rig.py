@@ -14,6 +14,7 @@ from keywheel.engine import Clock, Engine
 from keywheel.gateway import run
 from keywheel.keys import KeyEntry, label
 from keywheel.secret import Secret
+from tests.faultproxy import under_weather
 
 HELLO: dict[str, Any] = {"model": "auto", "messages": [{"role": "user", "content": "Hello"}]}
 
@@ -71,13 +72,21 @@ def rig(
     entries = [KeyEntry(label(n), Secret(key), "test") for n, key in enumerate(keys, 1)]
     app = sim.create_app(world, speed=speed)
     clock = ShiftedClock()
-    with run.listen("127.0.0.1", 0) as behind, run.in_thread(app, behind) as upstream:
+    with (
+        run.listen("127.0.0.1", 0) as behind,
+        run.in_thread(app, behind) as simulator,
+        under_weather(simulator) as upstream,
+    ):
         config = replace(
             config or Config(), upstream=UpstreamSettings(base_url=f"{upstream}/api/v1")
         )
         engine = Engine(config, entries, clock=clock)
         gateway = run.build(engine)
-        with run.listen("127.0.0.1", 0) as bound, run.in_thread(gateway, bound) as address:
+        with (
+            run.listen("127.0.0.1", 0) as bound,
+            run.in_thread(gateway, bound) as serving,
+            under_weather(serving) as address,
+        ):
             engine.ready.wait(10)
             with httpx2.Client(base_url=address, timeout=20.0, trust_env=False) as http:
                 yield Rig(world, engine, gateway, address, http, clock)

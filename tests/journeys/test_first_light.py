@@ -144,8 +144,8 @@ def test_the_openai_sdk_gets_plain_streamed_and_tool_answers(calm: Rig) -> None:
 
 def test_the_openai_sdk_lists_the_models(calm: Rig) -> None:
     ids = [model.id for model in calm.openai().models.list()]
-    assert ids[0] == "auto"
-    assert all(name.endswith(":free") for name in ids[1:])
+    assert ids[:5] == ["auto", "auto:fast", "auto:smart", "auto:code", "auto:vision"]
+    assert all(name.endswith(":free") for name in ids[5:])
     assert calm.http.get(f"/v1/models/{ids[1]}").json()["data"]["id"] == ids[1]
 
 

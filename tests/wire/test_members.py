@@ -6,7 +6,7 @@ import pytest
 from msgspec.json import Decoder
 
 from keywheel.errors import InvalidRequest
-from keywheel.wire.members import MAX_DEPTH, MAX_FIELDS, members, value
+from keywheel.wire.members import MAX_DEPTH, MAX_FIELDS, Fields, check_depth, members, value
 
 
 @pytest.mark.parametrize(
@@ -55,17 +55,23 @@ def nested(depth: int, inside: str = "") -> bytes:
     return f'{{"x":{opened}{inside}{closed}}}'.encode()
 
 
+def checked(body: bytes) -> Fields:
+    fields = members(body)
+    check_depth(body, fields)
+    return fields
+
+
 def test_64_levels_pass_and_65_do_not() -> None:
     inside = '"' + "[{" * 40 + '"'  # brackets in strings count for nothing
-    assert members(nested(MAX_DEPTH, inside))
+    assert checked(nested(MAX_DEPTH, inside))
     with pytest.raises(InvalidRequest, match="deeper than 64"):
-        members(nested(MAX_DEPTH + 1, inside))
+        checked(nested(MAX_DEPTH + 1, inside))
 
 
 @pytest.mark.parametrize("depth", [900, 100_000])
 def test_absurd_depth_is_refused(depth: int) -> None:
     with pytest.raises(InvalidRequest, match="deeper than 64"):
-        members(nested(depth, "1"))
+        checked(nested(depth, "1"))
 
 
 @pytest.mark.parametrize(
@@ -73,10 +79,10 @@ def test_absurd_depth_is_refused(depth: int) -> None:
 )
 def test_brackets_and_quotes_in_strings_do_not_count(content: str) -> None:
     body = json.dumps({"messages": [{"content": content, "n": [content]}] * 100}).encode()
-    assert members(body)
+    assert checked(body)
     deep = json.dumps({"messages": [content] * 90, "x": json.loads(nested(70, "1"))})
     with pytest.raises(InvalidRequest, match="deeper than 64"):
-        members(deep.encode())
+        checked(deep.encode())
 
 
 def test_a_wrong_type_is_named_with_place_and_remedy() -> None:

@@ -11,6 +11,7 @@ from keywheel.config.sections import (
     GatewaySettings,
     LogSettings,
     ModelSettings,
+    StateSettings,
     UpstreamSettings,
 )
 from keywheel.config.sources import Source, from_environment, from_flags, from_toml
@@ -24,6 +25,7 @@ __all__ = [
     "LogSettings",
     "ModelSettings",
     "Source",
+    "StateSettings",
     "UpstreamSettings",
     "flatten",
     "from_environment",

@@ -34,7 +34,6 @@ class ModelSettings(Choice):
 
     preferred: tuple[str, ...] = ()  # ids or globs that come first, in this order
     exclude: tuple[str, ...] = ()  # ids or globs never used
-    allow_paid: bool = False  # also models that cost money
     refresh: float = 900.0  # seconds between two looks at the catalogue
 
 
@@ -50,6 +49,20 @@ class GatewaySettings:
     max_body: int = 10 * 1024 * 1024  # bytes
     connections: int = 512  # clients at once
     drain: float = 30.0  # seconds that running streams get at the end
+
+
+@dataclass(frozen=True, slots=True)
+class StateSettings:
+    """[state]: where counters, blocks and statistics are kept."""
+
+    url: Secret | None = None  # sqlite:PATH, memory:, redis://, rediss://; none: a file of the user
+    power_safe: bool = False  # counts outlive a loss of power, too; each waits for the disk
+    keep: int = 90  # days of statistics
+    host: str | None = None  # this machine's name in a store of several; none: its host name
+    slots: int = 1  # workers of all hosts that share a Redis; without it each goes on by its part
+    prefix: str = "keywheel"  # of every name in a Redis
+    ca_file: str | None = None  # certificates to trust instead of the system's, for rediss://
+    allow_private: bool = False  # permit redis:// without TLS in a private network
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +86,7 @@ class Config:
     health: Health = Health()
     limits: Limits = Limits()
     gateway: GatewaySettings = GatewaySettings()
+    state: StateSettings = StateSettings()
     log: LogSettings = LogSettings()
 
     @property

@@ -121,6 +121,7 @@ _WORDS: Mapping[Any, str] = {
     int: "a whole number",
     float: "a number",
     str: "a text",
+    Secret: "a text",
     STRINGS: "a list of texts",
     SECRETS: "a list of texts",
 }

@@ -101,6 +101,8 @@ RANGES: Mapping[str, Range] = {
     "limits.gap": _POSITIVE,
     "limits.silence": _POSITIVE,
     "limits.keepalive": _POSITIVE,
+    "state.keep": _SOME,
+    "state.slots": _SOME,
     "gateway.port": Range(0, 65535),
     "gateway.max_body": _SOME,
     "gateway.connections": _SOME,

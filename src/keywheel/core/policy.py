@@ -46,12 +46,10 @@ class Choice:
     preference_step: float = 1.3  # a model one place lower must be this many times faster to win
     failure_cost: float = 30.0  # seconds that an expected failure weighs
     half_life: float = 1800.0  # seconds after which what was learnt counts half
-    affinity: bool = (
-        True  # a conversation stays with the account it used last, whose prompt cache knows it
-    )
-    affinity_floor: float = (
-        0.5  # … while that has at least this share of the day's requests that another has left
-    )
+    affinity: bool = True  # a conversation stays with the account whose prompt cache knows it
+    affinity_floor: float = 0.5  # … while that has this share of the day that another has left
+    allow_paid: bool = False  # what costs money may be asked for by name, or by an own pool
+    paid_per_day: float = 1.0  # USD a UTC day that this may cost in all
 
 
 @dataclass(frozen=True, slots=True)

@@ -12,14 +12,16 @@ from keywheel.core.affinity import Affinity
 from keywheel.core.budget import Budget
 from keywheel.core.checks import KEY_LIMIT, NO_CREDITS, SCHEDULES, Checks
 from keywheel.core.policy import Policy
+from keywheel.core.purse import at_most
 from keywheel.core.queue import Queue
 from keywheel.core.quota import Reading
 from keywheel.core.roster import Roster
 from keywheel.core.selection import Pick
 from keywheel.core.settlement import Recorder, Seat, blocked
-from keywheel.core.states import AccountState, KeyState
+from keywheel.core.states import AccountState, KeyState, ModelState
 from keywheel.core.tried import Tried
 from keywheel.core.types import (
+    DAY,
     FOREVER,
     Abandoned,
     Account,
@@ -42,7 +44,9 @@ from keywheel.core.types import (
 GRACE = 5.0  # seconds after its deadline until a lease that was never settled is taken for lost
 DOUBT = 300.0  # seconds a key stays closed that several keys' equal fault made suspect, if no check is possible
 CHECKED = "GET /key"
+VISIBLE = "GET /models/user"
 DAY_SPENT = "platform-day"
+SETTINGS = "account-settings"
 SMALL = Ask()
 UNTRIED = Tried()
 
@@ -53,6 +57,7 @@ class Pool:
     def __init__(self, policy: Policy, seed: str = "") -> None:
         self.policy = policy
         self.roster = Roster(policy.health, seed)
+        self.roster.purse.cap = policy.choice.paid_per_day if policy.choice.allow_paid else 0.0
         self.budget = Budget()
         self.queue = Queue()
         self.affinity = Affinity()
@@ -109,7 +114,14 @@ class Pool:
     def obstacle(self, ask: Ask, tried: Tried, now: float) -> NoLane:
         """What stands in the way of an ask that found no lane, and when the earliest one opens."""
         fitting, unfit = selection.sort_out(self.roster, self.policy, ask, tried, now)
-        return openings.no_lane(self.roster, fitting, unfit, tried, now)
+        found = openings.no_lane(self.roster, fitting, unfit, tried, now)
+        if found.cause != "unfit":
+            return found
+        return found._replace(others=selection.others(self.roster, ask, now))
+
+    def survey(self, ask: Ask, now: float) -> list[tuple[ModelState, str | None]]:
+        """Every model that an ask allows, best first, each with what keeps it from being sent to now."""
+        return selection.survey(self.roster, self.policy, ask, now)
 
     def dispatch(self, now: float) -> None:
         """Give what is free to those who wait for it, first come first served."""
@@ -153,6 +165,9 @@ class Pool:
             account.quota.reserve(now, free),
             ask.request_id,
         )
+        if not free:
+            usd = at_most(model.model, ask, model.stretch)
+            self.roster.purse.set_aside(number, usd or 0.0)
         key.last_used = number
         model.learnt.in_flight += 1
         model.scores.clear()
@@ -185,6 +200,8 @@ class Pool:
         if seat is None:
             return
         self._free(seat)
+        if not seat.model.model.free:
+            self.roster.purse.pay(lease.number, 0.0, lease.at)
         seat.account.quota.refund(lease.days, lease.at)
         seat.leave()
 
@@ -202,6 +219,8 @@ class Pool:
         unsent = not isinstance(outcome, Answered) and outcome.unsent
         if unsent and self.policy.limits.refund_unsent:
             seat.account.quota.refund(lease.days, lease.at)
+        if not seat.model.model.free:
+            self.roster.purse.pay(lease.number, _cost(outcome), now)
         if isinstance(outcome, Answered) and seat.ask.conversation:
             self.affinity.remember(seat.ask.conversation, seat.account.name, now)
         return self._recorder.record(seat, outcome, now, self._number)
@@ -239,6 +258,24 @@ class Pool:
         events = _believe(state, reading, now)
         if more:
             events += _reopen_account(account, now)
+        return tuple(events)
+
+    def see_models(self, key: str, visible: frozenset[str], now: float) -> tuple[Event, ...]:
+        """Which models the settings of a key's account allow (`GET /models/user`)."""
+        account = self.account_of(key)
+        if account is None:
+            return ()
+        known = Provenance.AUTHORITATIVE
+        events: list[Event] = []
+        for model in self.roster.listed:
+            reach = self.roster.reach(model, account.name)
+            block = reach.blocks.get(known)
+            hidden = block is not None and block.reason == SETTINGS and block.until > now
+            if model.model.id not in visible:
+                reach.block(known, now + DAY, SETTINGS, now, self._number)
+                events += () if hidden else (blocked(reach, now),)
+            elif hidden and reach.clear(known, now):
+                events.append(Reopened(now, reach.scope, VISIBLE))
         return tuple(events)
 
     def doubt(self, keys: Iterable[str], now: float) -> tuple[Event, ...]:
@@ -293,6 +330,14 @@ class Pool:
         p95 = seat.model.learnt.ttft_p95(seat.ask.tokens)
         usual = limits.first_content_max if p95 is None else 3 * p95
         return min(max(usual, limits.first_content_min), limits.first_content_max)
+
+
+def _cost(outcome: Outcome) -> float | None:
+    """What a paid attempt has cost, None when nobody said: a refusal costs nothing, an answer cut short may."""
+    if isinstance(outcome, Answered):
+        return outcome.cost or None
+    refused = isinstance(outcome, Failed) and outcome.verdict.status >= 400
+    return 0.0 if outcome.unsent or refused else None
 
 
 def _believe(key: KeyState, reading: Reading, now: float) -> list[Event]:

@@ -5,6 +5,7 @@ from dataclasses import replace
 
 from keywheel.core.breaker import Breaker
 from keywheel.core.policy import Health
+from keywheel.core.purse import Purse
 from keywheel.core.quota import Quota
 from keywheel.core.ranking import FADE_STEP
 from keywheel.core.states import AccountState, KeyState, ModelState, Path
@@ -25,6 +26,7 @@ class Roster:
         self._seed = seed
         self.provider = self._breaker(Kind.PROVIDER, PROVIDER, window=False)
         self.outage = self._breaker(Kind.PROVIDER, PROVIDER, window=False)
+        self.purse = Purse()
         self.skew = 0.0
         self._fade_at = 0.0
         self.accounts: dict[str, AccountState] = {}

@@ -7,6 +7,7 @@ from typing import NamedTuple
 from keywheel.core.openings import shut_until
 from keywheel.core.policy import Choice as Preference
 from keywheel.core.policy import Policy
+from keywheel.core.purse import at_most
 from keywheel.core.ranking import bucket, score
 from keywheel.core.roster import Roster
 from keywheel.core.states import KeyState, ModelState
@@ -78,6 +79,12 @@ class Search:
             return pick
         return self._first()
 
+    def survey(self) -> list[tuple[ModelState, str | None]]:
+        """Every model in its order, with what stands in its way."""
+        models = _ranked(self._roster, self._policy, self._ask, self.now)
+        ways = ((model, self._ways(model, sure=False)) for model in models)
+        return [(model, way if isinstance(way, str) else None) for model, way in ways]
+
     def look(self) -> Look:
         """What was looked at."""
         return Look(self.ranked, self.passed)
@@ -86,14 +93,14 @@ class Search:
         """The first model that fits, is open and has a key with an open way to it."""
         self.passed.clear()
         for model in self.ranked:
-            found = self._ways(model, sure)
+            found = self._ways(model, sure=sure)
             if isinstance(found, str):
                 self.passed.append((model.model.id, found))
             else:
                 return max(found if self._home is None else self._at_home(found))[-1], model
         return None
 
-    def _ways(self, model: ModelState, sure: bool) -> list[Choice] | str:
+    def _ways(self, model: ModelState, *, sure: bool) -> list[Choice] | str:
         """The usable keys with an open way to a model, or why there is none."""
         now, keys = self.now, self._keys
         if model.breaker.until > now:
@@ -106,7 +113,7 @@ class Search:
         side = keys.side(model.model.free)
         if not side:
             return "no key"
-        if why := model.misfit(self._ask, now):
+        if why := _misfit(self._roster, model, self._ask, now):
             return why
         if again := self._tried.any:
             why = self._tried.rules_out(model, self._ask, self._policy.limits.attempts_per_model)
@@ -132,7 +139,9 @@ class Search:
     def _again(self, lane: tuple[str, str]) -> Pick | None:
         """The lane that is to be tried once more, if it is still usable."""
         model, now = self._roster.models.get(lane[1]), self.now
-        if model is None or model.breaker.until > now or model.misfit(self._ask, now):
+        if model is None or model.breaker.until > now:
+            return None
+        if _misfit(self._roster, model, self._ask, now):
             return None
         learnt = model.learnt
         if learnt.in_flight >= learnt.limit or lane[0] in self._roster.closed_pairs(model, now):
@@ -209,6 +218,29 @@ def _named(roster: Roster, ask: Ask) -> Sequence[ModelState]:
     return [m for m in roster.listed if m.model.free or m.model.id == ask.first]
 
 
+def _misfit(roster: Roster, model: ModelState, ask: Ask, now: float) -> str | None:
+    """Why a model cannot serve an ask, or may not because of what it costs."""
+    why = model.misfit(ask, now)
+    if why or model.model.free:
+        return why
+    usd = at_most(model.model, ask, model.stretch)
+    return "cost" if usd is None or usd > roster.purse.left(now) else None
+
+
+def survey(
+    roster: Roster, policy: Policy, ask: Ask, now: float
+) -> list[tuple[ModelState, str | None]]:
+    """Every model that an ask allows, best first, each with what keeps it from being sent to now."""
+    return Search(roster, policy, ask, Tried(), now, None).survey()
+
+
+def others(roster: Roster, ask: Ask, now: float) -> tuple[str, ...]:
+    """Free models that an ask does not allow and that could serve it."""
+    allowed = _named(roster, ask)
+    fit = (m for m in roster.listed if m not in allowed and m.model.free)
+    return tuple(m.model.id for m in fit if not m.misfit(ask, now))
+
+
 def sort_out(
     roster: Roster, policy: Policy, ask: Ask, tried: Tried, now: float
 ) -> tuple[list[ModelState], list[str]]:
@@ -218,7 +250,9 @@ def sort_out(
     fitting: list[ModelState] = []
     unfit: list[str] = []
     for model in _named(roster, ask):
-        why = model.misfit(ask, now) or (tried.rules_out(model, ask, limit) if again else None)
+        why = _misfit(roster, model, ask, now)
+        if again and not why:
+            why = tried.rules_out(model, ask, limit)
         if why:
             unfit.append(why)
         else:

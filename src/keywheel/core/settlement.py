@@ -7,10 +7,12 @@ from keywheel.core.blame import Suspicion
 from keywheel.core.breaker import Breaker
 from keywheel.core.checks import Checks
 from keywheel.core.policy import Policy
+from keywheel.core.purse import MEDIA
 from keywheel.core.roster import Roster
 from keywheel.core.rows import ROWS
 from keywheel.core.states import STATIONS, AccountState, KeyState, ModelState
 from keywheel.core.types import (
+    DAY,
     FOREVER,
     WINDOW_SCOPES,
     Answered,
@@ -32,7 +34,7 @@ from keywheel.core.types import (
 
 STATION = {kind: place for place, kind in enumerate(STATIONS)}
 OUTAGE = ROWS["edge"]
-MEDIA = frozenset({"image", "audio", "video", "file"})
+CHARGED = "charged"  # the reason that stands beside such a model
 
 
 @dataclass(slots=True)
@@ -91,6 +93,8 @@ class Recorder:
             model.learn_tokens(seat.ask.tokens, outcome.tokens_in)
         self._suspicion.answered(lease.model, now)
         number = lease.number
+        if outcome.cost > 0 and model.model.free:
+            return [self._charged(model, now, number)]
         events: list[Event] = [
             Reopened(now, breaker.scope, "answered")
             for breaker, epoch in zip(seat.breakers, lease.epochs, strict=True)
@@ -100,6 +104,11 @@ class Recorder:
         if not outage.calm and outage.succeed(lease.number, outage.epoch, now):
             events.append(Reopened(now, outage.scope, "answered"))
         return events
+
+    def _charged(self, model: ModelState, now: float, number: int) -> Event:
+        """A model that is listed as free has cost money: closed, however well it answered."""
+        model.breaker.block(Provenance.AUTHORITATIVE, now + DAY, CHARGED, now, number)
+        return blocked(model.breaker, now)
 
     # --- failures --------------------------------------------------------------------------------
 

@@ -1,39 +1,54 @@
 """What happened, counted: per key, per model and in all. Fed with the pool's events; read by `report`."""
 
-from bisect import bisect_left
-from collections import defaultdict
+from bisect import bisect_left, bisect_right
+from collections import Counter, defaultdict
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from itertools import accumulate
-from math import exp, log
+from math import exp, floor, log
 
+from keywheel.core.history import History
 from keywheel.core.types import Attempted, Event, Finished
 
 STEP = log(1.1)  # neighbouring buckets differ by a tenth: percentiles are exact to 5 %
 LOWEST = 0.001  # seconds
+LOWEST_OVERHEAD = 0.00001  # seconds: what the gateway adds is a fraction of a millisecond
+PENDING = 1_024  # requests whose first failure is remembered until they end
 
 
 class Distribution:
-    """Durations in buckets that grow by a tenth, for percentiles in bounded memory."""
+    """Durations in buckets that grow by a tenth, for percentiles in bounded memory. Shorter than `lowest`: as long."""
 
-    __slots__ = ("_buckets", "_count")
+    __slots__ = ("_buckets", "_lowest", "count", "total")
 
-    def __init__(self) -> None:
+    def __init__(self, lowest: float = LOWEST) -> None:
         self._buckets: dict[int, int] = {}
-        self._count = 0
+        self._lowest = lowest
+        self.count = 0
+        self.total = 0.0  # seconds
 
     def add(self, seconds: float) -> None:
         """Take one duration."""
-        index = round(log(max(seconds, LOWEST) / LOWEST) / STEP)
+        lowest = self._lowest
+        index = round(log(seconds / lowest) / STEP) if seconds > lowest else 0
         self._buckets[index] = self._buckets.get(index, 0) + 1
-        self._count += 1
+        self.count += 1
+        self.total += seconds
+
+    def up_to(self, bounds: Iterable[float]) -> list[int]:
+        """How many durations were at most each bound, in seconds, smallest first; a tenth apart they are one."""
+        last = [floor(log(bound / self._lowest) / STEP) for bound in bounds]
+        indexes = sorted(self._buckets)
+        seen = [0, *accumulate(self._buckets[index] for index in indexes)]
+        return [seen[bisect_right(indexes, index)] for index in last]
 
     def percentile(self, share: float) -> float | None:
         """The duration that this share of all stays below, in seconds; None without any."""
-        if not self._count:
+        if not self.count:
             return None
         indexes = sorted(self._buckets)
         seen = list(accumulate(self._buckets[index] for index in indexes))
-        return LOWEST * exp(indexes[bisect_left(seen, share * self._count)] * STEP)
+        return self._lowest * exp(indexes[bisect_left(seen, share * self.count)] * STEP)
 
     def milliseconds(self) -> dict[str, float | None]:
         """The three usual percentiles in milliseconds."""
@@ -57,6 +72,7 @@ class Tally:
     seconds_out: float = 0.0  # … and the time in which they did
     last_used: float | None = None
     last_error: str | None = None
+    failed_at: float | None = None
     latency: Distribution = field(default_factory=Distribution)
     ttft: Distribution = field(default_factory=Distribution)
 
@@ -70,6 +86,7 @@ class Tally:
         if not event.ok:
             self.failed += 1
             self.last_error = event.row
+            self.failed_at = event.at
             return
         self.succeeded += 1
         self.tokens_in += event.tokens_in
@@ -118,7 +135,10 @@ class Totals:
 
 
 class Stats:
-    """Counters since a moment."""
+    """Counters since a moment.
+
+    `requests` by (dialect, outcome); `attempts` by (key, model, row); `fallbacks` by the row of the first failure.
+    """
 
     def __init__(self, since: float) -> None:
         self.since = since
@@ -126,6 +146,13 @@ class Stats:
         self.keys: defaultdict[str, Tally] = defaultdict(Tally)
         self.models: defaultdict[str, Tally] = defaultdict(Tally)
         self.errors: dict[str, ErrorCount] = {}
+        self.requests: Counter[tuple[str, str]] = Counter()
+        self.attempts: Counter[tuple[str, str, str]] = Counter()
+        self.fallbacks: Counter[str] = Counter()
+        self.durations: defaultdict[str, Distribution] = defaultdict(Distribution)
+        self.overhead = Distribution(LOWEST_OVERHEAD)
+        self.history = History(since)
+        self._failures: dict[str, str] = {}  # request → row of its first failure, until it ends
 
     def record(self, event: Event) -> None:
         """Count one event; blocks and reopenings are state, not statistics."""
@@ -142,18 +169,35 @@ class Stats:
         totals.cost_usd += event.cost
         self.keys[event.key].add(event)
         self.models[event.model].add(event)
+        self.attempts[event.key, event.model, event.row] += 1
+        limited = event.row.partition(" ")[0] in _RATE_LIMITS
+        self.history.attempted(event, limited=limited)
         if event.ok or event.row == "abandoned":
             return
-        if event.row.partition(" ")[0] in _RATE_LIMITS:
-            totals.rate_limited += 1
+        totals.rate_limited += limited
+        self._remember(event)
         error = self.errors.setdefault(event.row, ErrorCount(event.row, event.scope))
         error.count += 1
         error.last_at = event.at
 
+    def _remember(self, event: Attempted) -> None:
+        """A request that never ends must not stay for ever."""
+        self._failures.setdefault(event.request_id, event.row)
+        if len(self._failures) > PENDING:
+            del self._failures[next(iter(self._failures))]
+
     def _finished(self, event: Finished) -> None:
         totals = self.totals
         totals.requests += 1
-        totals.fallbacks += event.attempts > 1
+        self.requests[event.dialect, event.outcome] += 1
+        self.durations[event.dialect].add(event.total)
+        if event.overhead:
+            self.overhead.add(event.overhead)
+        self.history.finished(event)
+        reason = self._failures.pop(event.request_id, "none") if self._failures else "none"
+        if event.attempts > 1:
+            totals.fallbacks += 1
+            self.fallbacks[reason] += 1
         match event.outcome:
             case "ok":
                 totals.succeeded += 1

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from math import exp, log
 
 PER_MESSAGE = 4  # tokens around each message: role, separators
-LIMIT = 1 << 21  # bytes that are read; of a longer text evenly spaced slices stand for all
+LIMIT = 1 << 16  # bytes that are read; of a longer text evenly spaced slices stand for all
 SLICES = 32
 
 # Tokens per character by class, the priors of routing rule A.9.

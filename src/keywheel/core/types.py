@@ -200,6 +200,21 @@ class Key:
     account: str
 
 
+class Price(NamedTuple):
+    """What a model costs: USD a token of the prompt and of the answer, and USD a request.
+
+    `media`: pictures, sounds or files cost extra, and nobody knows beforehand how much.
+    """
+
+    prompt: float = 0.0
+    completion: float = 0.0
+    request: float = 0.0
+    media: bool = False
+
+
+NOTHING_TO_PAY = Price()
+
+
 @dataclass(frozen=True, slots=True)
 class Model:
     """One upstream model as far as choosing needs it. `can` holds capability names such as `tools`,
@@ -211,10 +226,10 @@ class Model:
     can: frozenset[str] = frozenset()
     free: bool = True
     reasoning: bool = False
+    price: Price = NOTHING_TO_PAY
 
 
-@dataclass(frozen=True, slots=True)
-class Ask:
+class Ask(NamedTuple):
     """One client request as the core sees it.
 
     `models`: exactly these, in this order (empty: every model, ranked). `first`: this one before the ranked
@@ -260,8 +275,7 @@ class Lease(NamedTuple):
     request_id: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class Answered:
+class Answered(NamedTuple):
     """The attempt gave an answer. Seconds from the send to the first content and to the last byte; tokens
     as reported."""
 
@@ -302,13 +316,15 @@ class NoLane(NamedTuple):
 
     `cause`: `day` and `minute` (quota), `health`, `busy` (requests under way), `disabled`, `unfit` (nothing fits
     the ask), `empty` (no keys or no models), `tried` (all that is usable was tried).
-    `blocked`: how many lanes are closed by which cause. `missing`: what no model offers.
+    `blocked`: how many lanes are closed by which cause. `missing`: what the models that the ask allows do not
+    offer; `others`: models that would do if it allowed them.
     """
 
     at: float | None
     cause: str
     blocked: Mapping[str, int] = NONE_BLOCKED
     missing: tuple[str, ...] = ()
+    others: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -349,8 +365,7 @@ class Attempted(NamedTuple):
     cost: float = 0.0
 
 
-@dataclass(frozen=True, slots=True)
-class Finished:
+class Finished(NamedTuple):
     """Event: one client request ended: `ok`, `failed` (an error was returned), `abandoned` (the client left)."""
 
     at: float

@@ -11,14 +11,17 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
-from keywheel.engine import AUTO, Engine
+from keywheel.engine import Engine
 from keywheel.gateway.figures import credits_body, key_body
 from keywheel.gateway.guard import Access, Guard
-from keywheel.gateway.inference import PLAIN, Inference, Receive, problem_body
+from keywheel.gateway.inference import PLAIN, Inference, problem_body
 from keywheel.gateway.outlet import Outlet, SendMessage, raw
 from keywheel.gateway.upstream import Upstream
+from keywheel.gateway.waiting import Receive
 from keywheel.problems import Problem
 from keywheel.wire.dialects import DIALECTS
+from keywheel.wire.menu import AUTO, PREFIX
+from keywheel.wire.models import Entry
 from keywheel.wire.replies import auto_entry, models_body
 
 Scope = Mapping[str, Any]
@@ -146,17 +149,14 @@ class Gateway:
         )  # fmt: skip
 
     def _entries(self) -> list[Any]:
-        """`auto` can what any of them can: it goes to one that does."""
+        """`auto` and the pools can what any of their models can: a request goes to one that does."""
         models = self._engine.models()
-        features = [msgspec.json.decode(entry.raw, type=_Features) for entry in models]
-        auto = auto_entry(
-            AUTO,
-            "keywheel: the best free model that fits",
-            max((entry.model.context for entry in models), default=0),
-            inputs=_union(["text"], *(f.architecture.input_modalities for f in features)),
-            parameters=_union(*(f.supported_parameters for f in features)),
-        )
-        return [auto, *(entry.raw for entry in models)]
+        wheels = [(AUTO, "the best free model that fits", models)]
+        for name, wheel in self._engine.menu.pools.items():
+            members = [entry for entry in models if wheel.takes(entry)]
+            if members:
+                wheels.append((PREFIX + name, wheel.what, members))
+        return [*(_wheel_entry(*wheel) for wheel in wheels), *(entry.raw for entry in models)]
 
     # --- errors ----------------------------------------------------------------------------------
 
@@ -209,6 +209,17 @@ _ENCODED = Problem(404, "not_found", "No path with percent signs is served here.
 
 def _id(entry: Any) -> str:
     return entry["id"] if isinstance(entry, dict) else msgspec.json.decode(entry, type=_Id).id  # pyright: ignore
+
+
+def _wheel_entry(id: str, what: str, members: list[Entry]) -> dict[str, Any]:
+    features = [msgspec.json.decode(entry.raw, type=_Features) for entry in members]
+    return auto_entry(
+        id,
+        f"keywheel: {what}",
+        max((entry.model.context for entry in members), default=0),
+        inputs=_union(["text"], *(f.architecture.input_modalities for f in features)),
+        parameters=_union(*(f.supported_parameters for f in features)),
+    )
 
 
 class _Id(msgspec.Struct):

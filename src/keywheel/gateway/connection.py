@@ -8,35 +8,42 @@ timer handle chases a deadline that is a plain number.
 import asyncio
 import select
 import ssl
+import threading
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
 from enum import Enum, auto
-from typing import Literal, cast
+from math import inf
+from typing import Literal, NamedTuple, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
 MAX_HEAD_BYTES = 32 * 1024  # security requirement C17
 MAX_HEADERS = 100  # security requirement C17
-PAUSE_ABOVE = 256 * 1024  # unread body bytes at which the upstream is told to wait (fault 20)
+# A client that does not read may cost 256 KiB (fault 20): what is unread here before the upstream is told to wait, one
+# more read, 64 KiB that its transport takes, and one piece behind them. Event loops would read 256 KB at once.
+PAUSE_ABOVE = 16 * 1024
+READ_SIZE = 64 * 1024
 SINGLE_WRITE_BELOW = 64 * 1024  # joining a small body to its head saves a system call and a packet
 NO_BODY_METHODS = frozenset({"HEAD", "CONNECT"})
 RECHECK_TURNS = 2  # uvloop runs timers and ready callbacks before it polls: one turn sees no bytes
 
+Sink = Callable[[bytes], float]  # takes a piece; seconds that the next may take, 0.0 for no more
 NotReached = Literal["unreachable", "tls", "tls-handshake", "pool"]
 BadAnswer = Literal["reset", "truncated", "too-large", "protocol"]
 Limit = Literal["timeout-head", "timeout-silence", "timeout-write"]
 Kind = NotReached | BadAnswer | Limit
 
 
-@dataclass(frozen=True, slots=True)
-class Timeouts:
-    """How long each part of a request may take, in seconds (routing rule A.7)."""
+class Timeouts(NamedTuple):
+    """How long each part of a request may take, in seconds (routing rule A.7). (A NamedTuple, as one is made for
+    every request.)"""
 
     connect: float = 5.0  # name, TCP and TLS together
     head: float = 30.0  # from the last request byte to the complete response head
     silence: float = 90.0  # longest time without any byte while the body is read
     write: float = 10.0  # longest time in which the peer takes nothing of the request
     pool: float = 2.0  # waiting for a free connection
+    total: float = inf  # all of it together, to the last byte of the answer
 
 
 class UpstreamError(Exception):
@@ -62,7 +69,7 @@ class Phase(Enum):
     FAILED = auto()
 
 
-class Connection(asyncio.Protocol):
+class Connection(asyncio.BufferedProtocol):
     """An open connection that carries one exchange after another.
 
     An exchange is `send`, then `take` and `wait_for_body` until `phase` is DONE or FAILED, then
@@ -73,6 +80,7 @@ class Connection(asyncio.Protocol):
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
+        self._buffer = _buffer()
         self.lost: asyncio.Future[None] = self._loop.create_future()
         self.idle_since = 0.0
         self._keep = True
@@ -80,10 +88,12 @@ class Connection(asyncio.Protocol):
         self._held = False
         self._pieces: list[bytes] = []
         self._waiter: asyncio.Future[None] | None = None
+        self._sink: Sink | None = None
         self._timer: asyncio.Handle | None = None
         self._timer_at = 0.0
         self._deadline = 0.0
         self._limit = 0.0
+        self._until = inf
         self._kind: Limit = "timeout-head"
         self._unsent = 0
         self._begin("")
@@ -91,11 +101,17 @@ class Connection(asyncio.Protocol):
 
     # An exchange, as its owner sees it
 
-    async def send(self, method: str, head: bytes, body: bytes, timeouts: Timeouts) -> None:
-        """Write a request and wait for the head of its final answer; raises UpstreamError."""
+    async def send(
+        self, method: str, head: bytes, body: bytes, timeouts: Timeouts, until: float = inf
+    ) -> None:
+        """Write a request and wait for the head of its final answer; raises UpstreamError.
+
+        No limit of this exchange ends later than `until`, on the clock of `time.monotonic`.
+        """
         if self.lost.done() or self.transport.is_closing():
             raise UpstreamError("reset", "closed before the request was written", sent=False)
         self._begin(method)
+        self._until = until
         self._write(head, body)
         while self.phase is Phase.HEAD:
             if self._choked:
@@ -120,6 +136,23 @@ class Connection(asyncio.Protocol):
         """Resolved at news of the body, or of its failure after `silence` seconds of nothing."""
         return self._wait("timeout-silence", silence)
 
+    def pour(self, sink: Sink, silence: float) -> asyncio.Future[None]:
+        """As `wait_for_body`, but pieces go to a sink the moment they arrive, for as long as it wants more.
+
+        A task that is woken for each piece costs as much as all else that is done with it.
+        """
+        self._sink = sink
+        return self._wait("timeout-silence", silence)
+
+    @property
+    def is_pouring(self) -> bool:
+        """Whether a sink takes what arrives."""
+        return self._sink is not None
+
+    def stop_pouring(self) -> None:
+        """Keep what arrives from now on for `take`."""
+        self._sink = None
+
     def set_silence(self, seconds: float) -> None:
         """Give a reader that waits for the body another limit, counted from now."""
         if self._kind == "timeout-silence":
@@ -134,6 +167,7 @@ class Connection(asyncio.Protocol):
 
     def finish(self) -> bool:
         """End the exchange; true if the connection can carry another one."""
+        self._sink = None
         kept = self.phase is Phase.DONE and self._keep and not self._choked
         if kept:
             self.phase = Phase.IDLE
@@ -164,6 +198,12 @@ class Connection(asyncio.Protocol):
         self.transport.set_write_buffer_limits(high=1, low=0)
         self._keep = True
         self._poll = _watch_readable(self.transport)
+
+    def get_buffer(self, sizehint: int) -> memoryview:
+        return self._buffer
+
+    def buffer_updated(self, nbytes: int) -> None:
+        self.data_received(bytes(self._buffer[:nbytes]))
 
     def data_received(self, data: bytes) -> None:
         if self.phase is Phase.HEAD:
@@ -283,14 +323,32 @@ class Connection(asyncio.Protocol):
 
     def _announce(self) -> None:
         self._barren = 0
+        if self._sink is not None and self._pieces and self._pour(self._sink):
+            return
         if self._size > PAUSE_ABOVE and not self._held:
             self._held = True
             self.transport.pause_reading()
         self._wake()
 
+    def _pour(self, sink: Sink) -> bool:
+        """Give the sink what has arrived; whether it wants more and there will be more."""
+        try:
+            seconds = sink(self.take())
+        except Exception as error:  # the reader's own, and the reader's to handle
+            self._sink = None
+            if self._waiter is not None and not self._waiter.done():
+                self._waiter.set_exception(error)
+            return True
+        if not seconds or self.phase is not Phase.BODY:
+            self._sink = None
+            return False
+        self._limit = seconds
+        self._arm(seconds)
+        return True
+
     def _receive_nothing(self, count: int) -> None:
         """Bytes without content (chunk sizes, extensions, trailers): no silence, but bounded."""
-        self._deadline = time.monotonic() + self._limit
+        self._deadline = min(time.monotonic() + self._limit, self._until)
         self._barren += count
         if self._barren > MAX_HEAD_BYTES:
             self._fail("too-large", f"{self._barren} bytes of chunk framing or trailers")
@@ -346,7 +404,9 @@ class Connection(asyncio.Protocol):
 
     def _arm(self, seconds: float) -> None:
         """Move the deadline; the timer is touched only if it would ring too late."""
-        self._deadline = time.monotonic() + seconds
+        now = time.monotonic()
+        seconds = min(seconds, max(0.0, self._until - now))
+        self._deadline = now + seconds
         if self._timer is None or self._timer_at > self._deadline:
             if self._timer is not None:
                 self._timer.cancel()
@@ -371,6 +431,16 @@ class Connection(asyncio.Protocol):
     def _has_written(self) -> bool:
         before, self._unsent = self._unsent, self.transport.get_write_buffer_size()
         return self._unsent < before
+
+
+_buffers = threading.local()
+
+
+def _buffer() -> memoryview:
+    """Where bytes come in: one place for all connections of an event loop, since each takes its own at once."""
+    if not hasattr(_buffers, "shared"):
+        _buffers.shared = memoryview(bytearray(READ_SIZE))
+    return _buffers.shared
 
 
 def _watch_readable(transport: asyncio.Transport) -> "select.poll | None":

@@ -5,10 +5,9 @@ noticed at once and ends the work; a stream that stays silent for long gets comm
 """
 
 import asyncio
-import os
-import re
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
 from typing import Any
 
 import structlog
@@ -18,32 +17,30 @@ from keywheel.core.attempts import Refused, Served, Try
 from keywheel.core.types import Abandoned, Failed, Finished
 from keywheel.engine import Engine, Terms
 from keywheel.errors import InvalidRequest, RequestFailed
-from keywheel.gateway.exchange import OWN_HEADERS, Exchange, Plain, Stream
+from keywheel.gateway import hints, shortcut
+from keywheel.gateway.exchange import Exchange, Plain, Stream
+from keywheel.gateway.logs import Line, tell_request
 from keywheel.gateway.outlet import Outlet, SendMessage, raw
+from keywheel.gateway.shortcut import Shortcut
 from keywheel.gateway.upstream import Upstream
+from keywheel.gateway.waiting import KeepAlive, Receive, Watch
 from keywheel.problems import Problem
-from keywheel.wire.ask import Request, read
-from keywheel.wire.replies import error_body, error_event, keepalive
+from keywheel.wire.ask import Request, read, reading
+from keywheel.wire.replies import error_body, error_event
 
-Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Scope = Mapping[str, Any]
 
 log = structlog.get_logger("keywheel.request")
 
-_HARMLESS = re.compile(rb"[A-Za-z0-9_.:-]{1,64}")
 LOOK_AGAIN = 0.02  # seconds
 FIRST_LOOK = 10.0  # seconds that a request waits for the first model list
 LARGE = 64 * 1024  # bytes of a body above which reading it would hold up other requests
-SDK_MARGIN = 2.0  # seconds before the client's own time-out at which we answer
 PLAIN = ((b"content-type", b"application/json"),)
 STREAM = (
     (b"content-type", b"text/event-stream; charset=utf-8"),
     (b"cache-control", b"no-cache"),
     (b"x-accel-buffering", b"no"),
 )
-# Request headers that reach the upstream, beside what we write ourselves (everything else stays here).
-PASSED_ON = frozenset({b"x-session-id", b"http-referer", b"x-title"})
-PASSED_ON_PREFIX = b"x-openrouter-"
 
 
 @dataclass(slots=True)
@@ -86,10 +83,14 @@ class Inference:
     async def __call__(self, scope: Scope, receive: Receive, send: SendMessage) -> None:
         """The ASGI application of this route."""
         headers = dict(scope["headers"])
-        request_id = _request_id(headers.get(b"x-request-id", b""))
-        visit = Visit(request_id, Outlet(send), self._engine.clock())
+        short = shortcut.find(scope)
+        visit = Visit(hints.request_id(headers), short or Outlet(send), self._engine.clock())
         try:
-            await self._serve(visit, headers, scope["headers"], receive)
+            body = await self._take_body(headers, receive, short)
+            visit.request = await self._read(body, headers)
+            del body
+            with short or Watch(receive) as client:
+                await self._serve(visit, scope["headers"], headers, client)
         except ClientGone:
             pass
         except RequestFailed as error:
@@ -101,43 +102,54 @@ class Inference:
             self._finish(visit)
 
     async def _serve(
-        self, visit: Visit, headers: Mapping[bytes, bytes], all_headers: Any, receive: Receive
+        self,
+        visit: Visit,
+        all_headers: hints.Headers,
+        headers: Mapping[bytes, bytes],
+        client: Shortcut | Watch,
     ) -> None:
-        body = await self._read_body(headers, receive)
-        session = headers.get(b"x-session-id", b"").decode("latin-1") or None
-        if len(body) > LARGE:
-            visit.request = await asyncio.to_thread(read, body, self.dialect, session)
-        else:
-            visit.request = read(body, self.dialect, session)
-        del body
-        terms = _terms(visit.request_id, headers, visit.request.stream)
-        async with _Watch(receive) as watch:
-            try:
-                await self._first_look(visit, terms)
-                waited = self._engine.clock() - visit.began
-                if terms.patience:
-                    terms = replace(terms, patience=max(0.001, terms.patience - waited))
-                flow = self._engine.open(visit.request, terms)
-                exchange = Exchange(
-                    self._engine, self.upstream, visit.request, _passed_on(all_headers), flow
-                )
-                await self._answer(visit, exchange)
-            except asyncio.CancelledError:
-                if not watch.gone:  # the gateway is ending and this request's time is over
-                    await self._cut_short(visit, SHUTTING_DOWN)
-                    return
-                raise
+        request = visit.request
+        assert request is not None  # noqa: S101 - read before
+        terms = hints.terms(visit.request_id, headers, request.stream)
+        try:
+            if not self._engine.ready.is_set():
+                terms = await self._first_look(visit, terms)
+            flow = self._engine.open(request, terms)
+            passed_on = hints.passed_on(all_headers)
+            exchange = Exchange(self._engine, self.upstream, request, passed_on, flow)
+            await self._answer(visit, request, exchange)
+        except asyncio.CancelledError:
+            if not client.gone:  # the gateway is ending and this request's time is over
+                await self._cut_short(visit, SHUTTING_DOWN)
+                return
+            raise
 
-    async def _first_look(self, visit: Visit, terms: Terms) -> None:
+    async def _first_look(self, visit: Visit, terms: Terms) -> Terms:
         """Wait for the first model list. A thread for each who waits would hold up the others, and the end."""
+        clock = self._engine.clock
         due = visit.began + min(FIRST_LOOK, terms.patience or FIRST_LOOK)
         # ready is a threading.Event: the keeper sets it in its thread
-        while not self._engine.ready.is_set() and self._engine.clock() < due:  # noqa: ASYNC110
+        while not self._engine.ready.is_set() and clock() < due:  # noqa: ASYNC110
             await asyncio.sleep(LOOK_AGAIN)
+        if not terms.patience:
+            return terms
+        return terms._replace(patience=max(0.001, terms.patience - (clock() - visit.began)))
 
-    async def _read_body(self, headers: Mapping[bytes, bytes], receive: Receive) -> bytes:
+    # --- the request -----------------------------------------------------------------------------
+
+    async def _take_body(
+        self, headers: Mapping[bytes, bytes], receive: Receive, short: Shortcut | None
+    ) -> bytes:
         if headers.get(b"content-encoding", b"identity") != b"identity":
             raise InvalidRequest("The body is encoded; send it without Content-Encoding.")
+        body = short.take_body() if short else None
+        if body is None:
+            return await self._receive_body(receive)
+        if len(body) > self._max_body:
+            raise TooLarge(self._max_body)
+        return body
+
+    async def _receive_body(self, receive: Receive) -> bytes:
         parts: list[bytes] = []
         size = 0
         while True:
@@ -152,34 +164,52 @@ class Inference:
             if not message.get("more_body"):
                 return parts[0] if len(parts) == 1 else b"".join(parts)
 
+    async def _read(self, body: bytes, headers: Mapping[bytes, bytes]) -> Request:
+        session = headers.get(b"x-session-id", b"").decode("latin-1") or None
+        if len(body) <= LARGE:
+            return read(body, self.dialect, session)
+        steps = reading(body, self.dialect, session)
+        while True:
+            try:
+                next(steps)
+            except StopIteration as end:
+                return end.value
+            await asyncio.sleep(0)  # others have their turn
+
     # --- answering -------------------------------------------------------------------------------
 
-    async def _answer(self, visit: Visit, exchange: Exchange) -> None:
-        request = visit.request
-        assert request is not None  # noqa: S101 - read before
-        with _KeepAlive(visit, self._limits.keepalive, enabled=request.stream) as quiet:
-            try:
-                result = await exchange.run()
-                await quiet.end()
-            except BaseException:
-                exchange.abandon()
-                raise
+    async def _answer(self, visit: Visit, request: Request, exchange: Exchange) -> None:
+        try:
+            result = await (self._quiet(visit, exchange) if request.stream else exchange.run())
+        except BaseException:
+            exchange.abandon()
+            raise
         visit.tries = result.tries
+        answer = exchange.answer
         if isinstance(result, Refused):
             now = self._engine.clock()
             await self._refuse(visit, problems.of_refusal(result, visit.request_id, now))
-        elif isinstance(exchange.answer, Plain):
-            await self._send_plain(visit, result, exchange)
-        elif isinstance(exchange.answer, Stream):
-            await self._send_stream(visit, result, exchange, exchange.answer)
+        elif isinstance(answer, Plain):
+            await self._send_plain(visit, result, answer.body, exchange.elsewhere)
+        elif answer:
+            await self._send_stream(visit, result, exchange, answer)
 
-    async def _send_plain(self, visit: Visit, served: Served, exchange: Exchange) -> None:
-        assert isinstance(exchange.answer, Plain)  # noqa: S101 - the caller looked
+    async def _quiet(self, visit: Visit, exchange: Exchange) -> Served | Refused:
+        """The exchange, with comments for a client that waits long."""
+        headers = (*STREAM, *raw({"x-request-id": visit.request_id}))
+        with KeepAlive(visit.outlet, headers, self._limits.keepalive) as quiet:
+            result = await exchange.run()
+            await quiet.end()
+        return result
+
+    async def _send_plain(
+        self, visit: Visit, served: Served, body: bytes, elsewhere: float
+    ) -> None:
         visit.status, visit.outcome = 200, "ok"
-        headers = self._headers(visit, served)
-        visit.overhead = max(0.0, self._engine.clock() - visit.began - exchange.elsewhere)
-        headers["x-keywheel-overhead-ms"] = f"{visit.overhead * 1e3:.2f}"
-        await visit.outlet.respond(200, (*PLAIN, *raw(headers)), exchange.answer.body)
+        visit.overhead = max(0.0, self._engine.clock() - visit.began - elsewhere)
+        overhead = (b"x-keywheel-overhead-ms", b"%.2f" % (visit.overhead * 1e3))
+        headers = (*PLAIN, *_own_headers(visit, served), overhead)
+        await visit.outlet.respond(200, headers, body)
 
     async def _send_stream(
         self, visit: Visit, served: Served, exchange: Exchange, stream: Stream
@@ -188,14 +218,14 @@ class Inference:
         outlet = visit.outlet
         try:
             if not outlet.started:
-                await outlet.start(200, (*STREAM, *raw(self._headers(visit, served))))
+                await outlet.start(200, (*STREAM, *_own_headers(visit, served)))
         except BaseException:
             exchange.abandon()
             raise
-        outcome = await exchange.pipe(stream, outlet.write)
+        outcome = await exchange.pipe(stream, outlet)
         if isinstance(outcome, Failed):
             visit.outcome, visit.code = "failed", outcome.verdict.label
-            visit.tries = (*visit.tries[:-1], replace(visit.tries[-1], row=outcome.verdict.label))
+            visit.tries = (*visit.tries[:-1], visit.tries[-1]._replace(row=outcome.verdict.label))
         elif isinstance(outcome, Abandoned):
             visit.outcome, visit.code = "failed", "deadline_exceeded"
         else:
@@ -222,16 +252,6 @@ class Inference:
         if not visit.outlet.started or (visit.request and visit.request.stream):
             await self._refuse(visit, problem)
 
-    def _headers(self, visit: Visit, served: Served) -> dict[str, str]:
-        lease = served.lease
-        return {
-            "x-request-id": visit.request_id,
-            "x-keywheel-key": lease.key,
-            "x-keywheel-account": lease.account,
-            "x-keywheel-model": lease.model,
-            "x-keywheel-attempts": str(len(served.tries)),
-        }
-
     def _finish(self, visit: Visit) -> None:
         now = self._engine.clock()
         last = visit.tries[-1] if visit.tries else Try("", "", "", "", 0.0)
@@ -242,11 +262,12 @@ class Inference:
             visit.overhead,
         )  # fmt: skip
         self._engine.finish(event)
-        log.info(
-            "request", id=visit.request_id, outcome=visit.outcome, status=visit.status, code=visit.code or None,
-            key=last.key or None, account=last.account or None, model=last.model or None,
-            tries=[f"{t.key} {t.model} {t.row}" for t in visit.tries], seconds=round(total, 3),
-            dropped=list(visit.request.dropped) or None if visit.request else None,
+        tell_request(
+            Line(
+                visit.request_id, visit.outcome, visit.status, [f"{t.key} {t.model} {t.row}" for t in visit.tries],
+                round(total, 3), visit.code or None, last.key or None, last.account or None, last.model or None,
+                (visit.request.dropped or None) if visit.request else None,
+            )
         )  # fmt: skip
 
 
@@ -260,70 +281,19 @@ class TooLarge(RequestFailed):
         super().__init__(f"The body is larger than {limit} bytes (gateway.max_body).")
 
 
-class _KeepAlive:
-    """Comments for a client that has waited long: status 200 goes out, errors then travel in the stream."""
-
-    def __init__(self, visit: Visit, seconds: float, *, enabled: bool) -> None:
-        self._outlet = visit.outlet
-        self._headers = (*STREAM, *raw({"x-request-id": visit.request_id}))
-        self._seconds = seconds
-        self._enabled = enabled
-        self._timer: asyncio.TimerHandle | None = None
-        self._task: asyncio.Task[None] | None = None
-
-    def __enter__(self) -> "_KeepAlive":
-        if self._enabled:
-            self._timer = asyncio.get_running_loop().call_later(self._seconds, self._begin)
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        if self._timer:
-            self._timer.cancel()
-        if self._task:
-            self._task.cancel()
-
-    async def end(self) -> None:
-        """No more comments: the answer is there. Waits until the last one is out."""
-        self.__exit__()
-        if self._task:
-            await asyncio.wait((self._task,))  # awaiting it would swallow our own cancellation
-
-    def _begin(self) -> None:
-        self._task = asyncio.get_running_loop().create_task(self._comment())
-
-    async def _comment(self) -> None:
-        await self._outlet.start(200, self._headers)
-        while True:
-            await self._outlet.write(keepalive())
-            await asyncio.sleep(self._seconds)
+def _own_headers(visit: Visit, served: Served) -> hints.Headers:
+    lease = served.lease
+    return (
+        (b"x-request-id", visit.request_id.encode()),
+        *_lane_headers(lease.key, lease.account, lease.model),
+        (b"x-keywheel-attempts", b"%d" % len(served.tries)),
+    )
 
 
-class _Watch:
-    """Cancels what happens inside as soon as the client leaves; that is then no error."""
-
-    def __init__(self, receive: Receive) -> None:
-        self.gone = False
-        self._receive = receive
-
-    async def __aenter__(self) -> "_Watch":
-        task = asyncio.current_task()
-        assert task is not None  # noqa: S101 - ASGI applications run in a task
-        self._task = task
-        self._watcher = asyncio.get_running_loop().create_task(self._wait())
-        return self
-
-    async def __aexit__(self, kind: object, error: BaseException | None, _trace: object) -> bool:
-        self._watcher.cancel()
-        if not self.gone or not isinstance(error, asyncio.CancelledError):
-            return False
-        self._task.uncancel()
-        return True
-
-    async def _wait(self) -> None:
-        while (await self._receive())["type"] != "http.disconnect":
-            pass
-        self.gone = True
-        self._task.cancel()
+@lru_cache(4096)
+def _lane_headers(key: str, account: str, model: str) -> hints.Headers:
+    names = {"x-keywheel-key": key, "x-keywheel-account": account, "x-keywheel-model": model}
+    return tuple(raw(names))
 
 
 def problem_body(dialect: str, problem: Problem) -> bytes:
@@ -337,44 +307,3 @@ def problem_body(dialect: str, problem: Problem) -> bytes:
         param=problem.param,
         extra=problem.extra,
     )
-
-
-def _passed_on(headers: Any) -> tuple[tuple[bytes, bytes], ...]:
-    """Our own headers, and those of the client that are meant for the upstream and not for this hop alone."""
-    hop = [value for name, value in headers if name == b"connection"]
-    dropped = {part.strip().lower() for value in hop for part in value.split(b",")}
-    theirs = (
-        (name, value)
-        for name, value in headers
-        if (name in PASSED_ON or name.startswith(PASSED_ON_PREFIX)) and name not in dropped
-    )
-    return (*OWN_HEADERS, *theirs)
-
-
-def _request_id(given: bytes) -> str:
-    """The client's own id if it is harmless to repeat, otherwise a new one."""
-    return given.decode("ascii") if _HARMLESS.fullmatch(given) else os.urandom(12).hex()
-
-
-def _terms(request_id: str, headers: Mapping[bytes, bytes], stream: bool) -> Terms:
-    """The hints a client gives. One that cannot be read is as good as none.
-
-    The SDKs' read time-out bounds the time between two pieces, so it bounds a plain answer and no stream.
-    """
-    sdk = None if stream else _seconds(headers.get(b"x-stainless-read-timeout"))
-    own = _seconds(headers.get(b"x-request-timeout"))
-    hints = [hint for hint in (sdk and max(sdk - SDK_MARGIN, sdk / 2), own) if hint]
-    return Terms(
-        request_id,
-        min(hints) if hints else None,
-        _seconds(headers.get(b"x-keywheel-max-wait")) or 0.0,
-        headers.get(b"x-keywheel-fallback", b"").lower() == b"off",
-    )
-
-
-def _seconds(value: bytes | None) -> float | None:
-    try:
-        seconds = float(value) if value else 0.0
-    except ValueError:
-        return None
-    return seconds if 0 < seconds < 1e6 else None

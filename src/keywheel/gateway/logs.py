@@ -3,11 +3,14 @@
 Every record, whoever wrote it, passes one formatter; its last step replaces loaded secrets and what looks like one.
 """
 
+import asyncio
 import logging
 import re
 import sys
+import time
 from base64 import b64encode
-from collections.abc import Iterable, Iterator
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import suppress
 from typing import Any, TextIO, cast
 from urllib.parse import quote
@@ -28,8 +31,25 @@ CHATTY = {
     "asyncio": logging.WARNING,
     "uvicorn": logging.ERROR,
 }  # fmt: skip - its warnings are about what scanners send
+FLUSH = 0.05  # seconds that the line of a request may wait for others to be written with it
 _REST = r"[\w.~+/%=…-]*"
 _log = structlog.get_logger("keywheel.health")
+_request_log = structlog.get_logger("keywheel.request")
+
+
+class Line(msgspec.Struct, omit_defaults=True):
+    """What is logged about a request at its end."""
+
+    id: str
+    outcome: str
+    status: int
+    tries: list[str]
+    seconds: float
+    code: str | None = None
+    key: str | None = None
+    account: str | None = None
+    model: str | None = None
+    dropped: tuple[str, ...] | None = None
 
 
 class Redactor:
@@ -68,7 +88,39 @@ def _in_base64(text: str) -> Iterator[str]:
 
 
 class _Handler(logging.StreamHandler[TextIO]):
-    """A log that cannot be written stops no request."""
+    """A log that cannot be written stops no request. Lines that were `put` are written together."""
+
+    def __init__(self, stream: TextIO) -> None:
+        super().__init__(stream)
+        self._waiting: deque[str] = deque()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def put(self, line: str) -> None:
+        """Take a finished line; it is written soon, and before any other record. For the event loop's thread."""
+        self._waiting.append(line)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(FLUSH, self._ring)
+
+    def emit(self, record: logging.LogRecord) -> None:
+        self._write_waiting()
+        super().emit(record)
+
+    def flush(self) -> None:
+        self._write_waiting()
+        super().flush()
+
+    def _ring(self) -> None:
+        self._timer = None
+        with suppress(OSError, ValueError):  # nobody reads any more
+            self.flush()
+
+    def _write_waiting(self) -> None:
+        lines = list[str]()
+        while self._waiting:  # piece by piece: another thread may write at the same time
+            lines.append(self._waiting.popleft())
+        if lines:
+            with suppress(OSError, ValueError):
+                self.stream.write("".join(lines))
 
     def handleError(self, record: logging.LogRecord) -> None:  # noqa: N802 - the library's name
         """Say that a record was lost, without its text; say nothing when nobody reads."""
@@ -79,8 +131,58 @@ class _Handler(logging.StreamHandler[TextIO]):
                 self.stream.write(f"a log record of {record.name} was lost: {kind}\n")
 
 
+class _Journal:
+    """Writes the line of a request as JSON, past the general way of records.
+
+    That way takes 70 µs of CPU for each line, this one 6; nothing else in a request costs as much.
+    """
+
+    def __init__(self, handler: _Handler, redact: Redactor) -> None:
+        self._handler = handler
+        self._redact = redact
+        self._encode = msgspec.json.Encoder().encode
+        self._second = 0
+        self._stamp = ""
+
+    def __call__(self, line: Line) -> None:
+        body = self._encode(line)
+        if not body.isascii() or b"\x7f" in body:  # what may move the cursor
+            _tell_slowly(line)
+            return
+        text = f'{body[:-1].decode()}{_KIND}{self._now()}Z"}}\n'
+        self._handler.put(self._redact(None, "", text))
+
+    def _now(self) -> str:
+        now = time.time()
+        second = int(now)
+        if second != self._second:
+            self._second = second
+            self._stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(second))
+        return f"{self._stamp}.{int((now - second) * 1e6):06d}"
+
+
+_KIND = ',"event":"request","level":"info","logger":"keywheel.request","timestamp":"'
+
+
+def _tell_slowly(line: Line) -> None:
+    _request_log.info("request", **msgspec.structs.asdict(line))
+
+
+def _tell_nobody(_line: Line) -> None:
+    """The level is above that of requests."""
+
+
+_tell_request: Callable[[Line], None] = _tell_slowly
+
+
+def tell_request(line: Line) -> None:
+    """Write the line of a request that has ended. To be called in the event loop."""
+    _tell_request(line)
+
+
 def set_up(settings: LogSettings, secrets: Iterable[Secret], stream: TextIO | None = None) -> None:
     """Send all logs of this process to `stream` (standard error) in the configured shape."""
+    global _tell_request  # noqa: PLW0603 - logging is the process's own
     out = stream or sys.stderr
     pretty = settings.format == "text" or (settings.format == "auto" and out.isatty())
     shared: list[Any] = [
@@ -93,7 +195,7 @@ def set_up(settings: LogSettings, secrets: Iterable[Secret], stream: TextIO | No
     last = [
         structlog.stdlib.ProcessorFormatter.remove_processors_meta,
         _console(out) if pretty else structlog.processors.JSONRenderer(serializer=_dumps),
-        Redactor(secrets),
+        redact := Redactor(secrets),
     ]
     handler = _Handler(out)
     handler.setFormatter(
@@ -107,6 +209,10 @@ def set_up(settings: LogSettings, secrets: Iterable[Secret], stream: TextIO | No
     root.setLevel(settings.level.upper())
     for name, level in CHATTY.items():
         logging.getLogger(name).setLevel(level)
+    if root.isEnabledFor(logging.INFO):
+        _tell_request = _tell_slowly if pretty else _Journal(handler, redact)
+    else:
+        _tell_request = _tell_nobody
     structlog.configure(
         processors=[
             structlog.stdlib.filter_by_level,

@@ -76,7 +76,7 @@ async def _ask(engine: Engine, client: Upstream, prompt: str, model: str, show: 
         if isinstance(result, Refused):
             answer.problem = problems.of_refusal(result, "cli", engine.clock())
             last = result.verdict.row.name if result.verdict else ""
-            answer.unreachable = last in NO_CONNECTION or not engine.entries
+            answer.unreachable = last in NO_CONNECTION or not engine.menu.entries
         elif isinstance(exchange.answer, Stream):
             answer.key, answer.model = result.lease.key, result.lease.model
             await _listen(exchange, exchange.answer, answer, show)
@@ -87,15 +87,28 @@ async def _ask(engine: Engine, client: Upstream, prompt: str, model: str, show: 
     return answer
 
 
-async def _listen(exchange: Exchange, stream: Stream, answer: Answer, show: Show) -> None:
-    async def take(events: bytes) -> None:
-        for line in events.splitlines():
+class _Voice:
+    """A way (`exchange.Way`) that ends at the user: each piece of text is shown as it comes."""
+
+    full = False  # printing waits for nobody
+
+    def __init__(self, answer: Answer, show: Show) -> None:
+        self._answer = answer
+        self._show = show
+
+    def put(self, data: bytes) -> None:
+        for line in data.splitlines():
             if line.startswith(b"data:"):
                 piece = _text(line[5:])
-                answer.text += piece
-                show(piece)
+                self._answer.text += piece
+                self._show(piece)
 
-    outcome = await exchange.pipe(stream, take)
+    async def drain(self) -> None:
+        """Nothing is kept."""
+
+
+async def _listen(exchange: Exchange, stream: Stream, answer: Answer, show: Show) -> None:
+    outcome = await exchange.pipe(stream, _Voice(answer, show))
     if isinstance(outcome, Failed):
         answer.problem = Problem(
             502, "upstream_failed", f"the answer broke off: {outcome.verdict.label}"

@@ -19,10 +19,11 @@ def raw(headers: Mapping[str, str]) -> list[tuple[bytes, bytes]]:
 class Outlet:
     """One answer on its way out."""
 
-    __slots__ = ("_send", "started")
+    __slots__ = ("_pieces", "_send", "started")
 
     def __init__(self, send: SendMessage) -> None:
         self._send = send
+        self._pieces: list[bytes] = []
         self.started = False
 
     async def start(self, status: int, headers: RawHeaders) -> None:
@@ -35,6 +36,21 @@ class Outlet:
     async def write(self, data: bytes) -> None:
         """Send a piece of the body."""
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
+
+    def put(self, data: bytes) -> None:
+        """Take a piece of the body; it is sent by `drain` at the latest."""
+        self._pieces.append(data)
+
+    @property
+    def full(self) -> bool:
+        """Whether `drain` is due before the next `put`."""
+        return bool(self._pieces)
+
+    async def drain(self) -> None:
+        """Send what was put, when the client can take it."""
+        pieces, self._pieces = self._pieces, []
+        if pieces:
+            await self.write(b"".join(pieces))
 
     async def finish(self, data: bytes = b"") -> None:
         """Send the last piece of the body."""

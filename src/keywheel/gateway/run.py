@@ -8,7 +8,6 @@ import threading
 import time
 from collections.abc import Generator
 from contextlib import contextmanager
-from math import ceil
 from types import FrameType
 from typing import Any, NoReturn
 
@@ -24,6 +23,8 @@ from keywheel.gateway.upstream import Upstream
 START_PATIENCE = 10.0  # seconds for a server in a thread to come up
 BACKLOG = 2048
 IDLE = 75  # seconds that a connection may stay open between two requests (requirement C18)
+FAREWELL = 1  # seconds that requests have for their last words when their time is over
+LOOK_AGAIN = 0.02  # seconds
 SWEEP = 10  # of uvicorn's ticks, i.e. once a second
 
 
@@ -79,7 +80,10 @@ def upstream(config: Config) -> Upstream:
 
 
 def serve(app: Any, bound: socket.socket, settings: GatewaySettings) -> NoReturn:
-    """Serve until SIGINT (`KeyboardInterrupt`) or SIGTERM (`SystemExit` 0); running streams get `drain` seconds."""
+    """Serve until SIGINT (`KeyboardInterrupt`) or SIGTERM (`SystemExit` 0); running streams get `drain` seconds.
+
+    A second signal ends them at once.
+    """
     signal.signal(signal.SIGTERM, _end)  # uvicorn raises it anew when it has shut down
     _server(app, settings).run(sockets=[bound])
     raise SystemExit(0)
@@ -110,12 +114,40 @@ def in_thread(app: Any, bound: socket.socket) -> Generator[str]:
 
 
 class _Server(uvicorn.Server):
-    """Also looks for clients that take too long, and tells the gateway when the end begins."""
+    """Also looks for clients that take too long, and lets the requests under way come to an end when it ends itself."""
+
+    _hurried = False
+
+    def __init__(self, config: uvicorn.Config, drain: float) -> None:
+        super().__init__(config)
+        self._drain = drain
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        if self.should_exit:
+            self._hurried = True
+            return
         if isinstance(self.config.app, Gateway):
             self.config.app.draining = True
         super().handle_exit(sig, frame)
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        """End. Until the requests under way have ended the port stays open, so that `/readyz` can say what happens."""
+        for connection in tuple(self.server_state.connections):
+            connection.shutdown()
+        if not await self._have_ended(self._drain):
+            for task in tuple(self.server_state.tasks):
+                task.cancel()
+            self._hurried = False
+            await self._have_ended(FAREWELL)
+        await super().shutdown(sockets)
+
+    async def _have_ended(self, seconds: float) -> bool:
+        """Wait for the requests under way; whether they ended in time."""
+        due = time.monotonic() + seconds
+        tasks = self.server_state.tasks
+        while tasks and not self._hurried and time.monotonic() < due:  # noqa: ASYNC110 - a signal ends it too
+            await asyncio.sleep(LOOK_AGAIN)
+        return not tasks
 
     async def on_tick(self, counter: int) -> bool:
         if counter % SWEEP == 0:
@@ -125,7 +157,8 @@ class _Server(uvicorn.Server):
 
 def _server(app: Any, settings: GatewaySettings) -> uvicorn.Server:
     return _Server(
-        uvicorn.Config(
+        drain=settings.drain,
+        config=uvicorn.Config(
             app,
             http=Intake,
             ws="none",
@@ -136,6 +169,6 @@ def _server(app: Any, settings: GatewaySettings) -> uvicorn.Server:
             proxy_headers=False,  # who asks is never taken from a header
             limit_concurrency=settings.connections + 1,
             timeout_keep_alive=IDLE,
-            timeout_graceful_shutdown=ceil(settings.drain),
-        )
+            timeout_graceful_shutdown=FAREWELL,
+        ),
     )

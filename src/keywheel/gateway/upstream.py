@@ -17,7 +17,7 @@ import ssl
 import time
 from collections.abc import Sequence
 
-from keywheel.gateway.connection import Connection, Phase, Timeouts, UpstreamError
+from keywheel.gateway.connection import Connection, Phase, Sink, Timeouts, UpstreamError
 from keywheel.gateway.dial import Dialer, parse_origin, parse_proxy, tls_context
 from keywheel.secret import Veiled
 
@@ -80,10 +80,11 @@ class Upstream:
         content-length are added here; a caller who gives one of them, or a line break in any
         part, gets a ValueError. What goes wrong outside is an UpstreamError.
         """
+        until = time.monotonic() + timeouts.total
         head = self._write_head(method, path, headers, body)
         connection = await self._acquire(timeouts)
         try:
-            await connection.send(method, head, body, timeouts)
+            await connection.send(method, head, body, timeouts, until)
         except BaseException:
             self._pool.release(connection)
             raise
@@ -161,6 +162,30 @@ class Response:
         if not self._ended:
             raise UpstreamError("reset", "the response was closed", sent=True)
         return b""
+
+    async def pump(self, sink: Sink, silence: float) -> bool:
+        """Give every piece to `sink` as it arrives, until it wants no more; False at the clean end of the body.
+
+        `silence`: seconds that the next piece may take; the sink says so for the one after. Raises as `read` does, and
+        whatever the sink raises.
+        """
+        while (connection := self._connection) is not None:
+            if piece := connection.take():
+                silence = sink(piece)
+                if not silence:
+                    return True
+            elif connection.phase is Phase.BODY:
+                try:
+                    await connection.pour(sink, silence)
+                except BaseException:
+                    if self._connection is connection:
+                        connection.stop_pouring()
+                    raise
+                if connection.phase is Phase.BODY and not connection.is_pouring:
+                    return True
+            else:
+                break
+        return bool(await self.read())
 
     def close(self) -> None:
         """Give the connection back if its whole answer has arrived, otherwise abort it."""

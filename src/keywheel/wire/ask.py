@@ -4,10 +4,8 @@ Only `model` and what could cost money or lead elsewhere (`keywheel.wire.toll`) 
 goes upstream byte for byte and in the order sent. A dialect is one row of a table.
 """
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from collections.abc import Callable, Generator, Mapping
 from math import ceil
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 import msgspec
@@ -17,7 +15,7 @@ from msgspec.json import Decoder
 from keywheel.errors import InvalidRequest
 from keywheel.wire import prompt as prompts
 from keywheel.wire.fields import DOCUMENTED
-from keywheel.wire.members import Fields, members, value
+from keywheel.wire.members import Fields, check_depth, members, value
 from keywheel.wire.prompt import Prompt
 from keywheel.wire.toll import pay_no, reads_files
 
@@ -55,6 +53,13 @@ SHAPES = {
     "python": "json_object",
 }
 OUTPUTS = {"image": "image_output", "audio": "audio_output"}
+
+
+# Members that may say what a model must be able to do; most requests have none of them.
+_TELLING = frozenset(
+    {"tools", "functions", "modalities", "reasoning_effort", "reasoning", "thinking"}
+    | {speech.shape[0] for speech in SPEECHES.values() if speech.shape}
+)
 
 
 class _Shape(Struct):
@@ -100,16 +105,15 @@ _PROVIDER = Decoder(_Provider | None)
 _FALLBACKS = Decoder(list[_Fallback] | None)
 
 
-@dataclass(frozen=True, slots=True)
-class Request:
+class Request(Struct, frozen=True):
     """One request as routing sees it.
 
     `models`: exactly these were asked for, in this order. `tokens`: estimated, of the prompt and the tool
     schemas; media are not counted. `reply_tokens`: 0 when the client set no bound. `restricted`: the client
     itself limits which providers may see its data, so a privacy refusal is not the account's fault.
     `follow_up`: not the first request of its conversation, so a prompt cache may know it; true when the client
-    named the conversation. `fields`: the members as sent. `dropped`: what will not be sent on. `before`, `after`: the body for the
-    upstream around the model's id.
+    named the conversation. `sent`: the members for the upstream, in the order they came in. `dropped`: what will
+    not be sent on.
     """
 
     dialect: str
@@ -121,29 +125,48 @@ class Request:
     needs: frozenset[str]
     restricted: bool
     dropped: tuple[str, ...]
-    conversation: str | None = field(repr=False)
+    conversation: str | None
     follow_up: bool
-    fields: Mapping[str, Raw] = field(repr=False)
-    before: bytes = field(repr=False)
-    after: bytes = field(repr=False)
+    sent: Fields
+
+    def __repr__(self) -> str:
+        return f"Request({self.dialect!r}, model={self.model!r}, tokens={self.tokens})"
 
     def without_body(self) -> "Request":
         """The same request without the bytes that no further attempt needs."""
-        return replace(self, fields={}, before=b"", after=b"")
+        return msgspec.structs.replace(self, sent={})
 
     def with_model(self, model_id: str) -> bytes:
-        """The body for the upstream, asking for this model."""
-        return b"".join((self.before, msgspec.json.encode(model_id), self.after))
+        """The body for the upstream, asking for this model. One that was left out comes first."""
+        sent = self.sent if "model" in self.sent else {"model": None, **self.sent}
+        return msgspec.json.encode({**sent, "model": model_id})
 
 
 def read(
     body: bytes, dialect: str, session: str | None = None, *, passthrough: bool = True
 ) -> Request:
+    """As `reading`, at once."""
+    steps = reading(body, dialect, session, passthrough=passthrough)
+    while True:
+        try:
+            next(steps)
+        except StopIteration as end:
+            return end.value
+
+
+def reading(
+    body: bytes, dialect: str, session: str | None = None, *, passthrough: bool = True
+) -> Generator[None, None, Request]:
     """Read a body of one of the SPEECHES; `session` is the request's `x-session-id` header.
 
+    In steps, so that a large body holds up nobody: each takes at most 2 ms for a megabyte, and none can be cut by
+    a thread, since it is one call that keeps the interpreter's lock.
     Without `passthrough` only documented members are sent on (requirement C21). Raises InvalidRequest.
     """
     fields = members(body)
+    yield
+    check_depth(body, fields)
+    yield
     speech = SPEECHES[dialect]
     _check_count(fields)
     sent, dropped = pay_no(fields)
@@ -154,24 +177,23 @@ def read(
     speech.gather(fields, prompt)
     if tools := value(sent, "tools", _ANY):
         prompt.add_json(tools)
+    yield
+    tokens = ceil(prompt.tokens)
     model = value(fields, "model", _STR) or None
     named = _conversation(fields, session)
-    before, after = _around_model(sent)
     return Request(
         dialect=dialect,
         stream=bool(value(fields, "stream", _BOOL)),
         model=model,
         models=_models(fields, model),
-        tokens=ceil(prompt.tokens),
+        tokens=tokens,
         reply_tokens=_reply_tokens(fields, speech.reply),
-        needs=speech.needs | _needs(sent, prompt, speech),
+        needs=_needs(sent, prompt, speech),
         restricted=_is_restricted(fields),
         dropped=dropped,
         conversation=named or prompt.conversation,
         follow_up=named is not None or prompt.messages > OPENING,
-        fields=MappingProxyType(fields),
-        before=before,
-        after=after,
+        sent=sent,
     )
 
 
@@ -216,7 +238,9 @@ def _reply_tokens(fields: Fields, names: tuple[str, ...]) -> int:
 
 def _needs(fields: Fields, prompt: Prompt, speech: Speech) -> frozenset[str]:
     """Capabilities the model must have, by the names that `keywheel.wire.models` gives them."""
-    needs = set(prompt.media)
+    if not prompt.media and _TELLING.isdisjoint(fields):
+        return speech.needs
+    needs = {*speech.needs, *prompt.media}
     if "file" in needs and reads_files(fields):
         needs.remove("file")
     if value(fields, "tools", _RAWS) or value(fields, "functions", _RAWS):
@@ -263,17 +287,3 @@ def _conversation(fields: Fields, session: str | None) -> str | None:
         if name and len(name) <= MAX_ID:
             return name
     return None
-
-
-def _around_model(fields: Fields) -> tuple[bytes, bytes]:
-    """The body up to the model's id and from it on. A model that was left out comes first."""
-    names = list(fields)
-    place = names.index("model") if "model" in fields else 0
-    lead: list[bytes | Raw] = [b"{"]
-    for name in names[:place]:
-        lead += (msgspec.json.encode(name), b":", fields[name], b",")
-    follow: list[bytes | Raw] = []
-    for name in names[place:]:
-        if name != "model":
-            follow += (b",", msgspec.json.encode(name), b":", fields[name])
-    return b"".join((*lead, b'"model":')), b"".join((*follow, b"}"))

@@ -16,10 +16,14 @@ from keywheel.errors import InvalidRequest
 MAX_FIELDS = 1_000  # top-level members; the longest documented list has 41
 MAX_DEPTH = 64  # requirement C17: what other parsers on the way can take
 
+PARTS = 4  # levels down to the parts of messages: list, message, content, part
+SMALL = 4096  # bytes of a body whose brackets are soon counted
+
 Fields: TypeAlias = dict[str, Raw]
 T = TypeVar("T")
 
 _OBJECT = Decoder(dict[str, Raw])
+_LIST = Decoder(list[Raw])
 _WRONG_TYPE = re.compile(r"Expected `(.+?)`, got `(.+?)`")
 _BRACKETS = bytes.maketrans(b"{}", b"[]")
 _NO_OPENERS = bytes(byte for byte in range(0x100) if byte not in b"[{")
@@ -29,7 +33,8 @@ _NO_BRACKETS = bytes(byte for byte in range(0x100) if byte not in b'[]{}"')
 def members(body: bytes) -> Fields:
     """Split a body into its members in the order sent. Raises InvalidRequest."""
     try:
-        str(body, "utf-8")
+        if not body.isascii():
+            str(body, "utf-8")
         fields = _OBJECT.decode(body)
     except UnicodeDecodeError as error:
         raise InvalidRequest(
@@ -41,9 +46,15 @@ def members(body: bytes) -> Fields:
         raise _malformed(body, error) from None
     if len(fields) > MAX_FIELDS:
         raise InvalidRequest(f"The body has {len(fields)} fields. Send at most {MAX_FIELDS}.")
-    if _depth_exceeds(body, MAX_DEPTH):
-        raise _too_deep()
     return fields
+
+
+def check_depth(body: bytes, fields: Fields) -> None:
+    """Refuse a body, split into its members, that is nested too deep. Raises InvalidRequest."""
+    if len(body) < SMALL and body.count(b"[") + body.count(b"{") <= MAX_DEPTH:
+        return
+    if any(_is_too_deep(raw, MAX_DEPTH - 1, PARTS) for raw in fields.values()):
+        raise _too_deep()
 
 
 def value(fields: Fields, name: str, decoder: Decoder[T]) -> T | None:
@@ -80,6 +91,18 @@ def _misfit(name: str, text: str) -> InvalidRequest:
 
 def _too_deep() -> InvalidRequest:
     return InvalidRequest(f"The body is nested deeper than {MAX_DEPTH} levels. Flatten it.")
+
+
+def _is_too_deep(raw: Raw, limit: int, looks: int) -> bool:
+    """Whether a value is nested deeper than `limit`. The outer levels are taken apart, since what is large in a
+    request is the text in them, and a text has no depth."""
+    view = memoryview(raw)
+    if len(view) <= 2 * limit or view[0] not in b"[{":
+        return False
+    if not looks:
+        return _depth_exceeds(bytes(view), limit)
+    inner = _LIST.decode(raw) if view[0] == ord("[") else _OBJECT.decode(raw).values()
+    return any(_is_too_deep(each, limit - 1, looks - 1) for each in inner)
 
 
 def _depth_exceeds(body: bytes, limit: int) -> bool:

@@ -19,7 +19,7 @@ import msgspec
 from msgspec import Raw, Struct
 from msgspec.json import Decoder
 
-from keywheel.core.types import FOREVER, Model
+from keywheel.core.types import FOREVER, Model, Price
 from keywheel.wire.preferences import CURATED, FOUNDING
 
 MAX_SIZE = 1 << 24  # bytes of a list, requirement C17; the real one has about 2 MB
@@ -212,6 +212,11 @@ def smartest_key(entry: Entry) -> tuple[float, float, int, str]:
     return (-quality, -billions(entry.id), -entry.model.context, entry.id)
 
 
+def matches(model_id: str, patterns: Iterable[str]) -> bool:
+    """Whether one of the globs is true of an id, with or without its `:free`."""
+    return _first_match(model_id, tuple(patterns)) is not None
+
+
 def billions(model_id: str) -> float:
     """Total parameters as far as the name tells: `8x7b` is 56, `120b-a12b` is 120."""
     sizes = [
@@ -245,6 +250,7 @@ def _entry(served: _Served, raw: Raw) -> Entry:
         can=_abilities(served, inputs, outputs, reasoning),
         free=price is None,
         reasoning=reasoning,
+        price=_rates(served.pricing),
     )
     return Entry(
         id=served.id,
@@ -284,6 +290,23 @@ def _price(pricing: Any) -> str | None:
     if any(amount is None or amount < 0 for amount in amounts):
         return "price unknown"
     return "paid" if any(amounts) else None
+
+
+def _rates(pricing: Any) -> Price:
+    """What a request costs at most by its tokens; the dearest of the tables that may apply."""
+    prices = _mapping(pricing)
+    tables = [prices, *map(_mapping, _sequence(prices.get("overrides")))]
+
+    def dearest(*names: str) -> float:
+        amounts = [_amount(table.get(name)) for table in tables for name in names]
+        return float(max((amount for amount in amounts if amount is not None), default=0))
+
+    return Price(
+        dearest("prompt", "input_cache_write"),
+        dearest("completion", "internal_reasoning"),
+        dearest("request"),
+        media=dearest("image", "audio", "input_audio", "video", "file") > 0,
+    )
 
 
 def _amount(price: Any) -> Decimal | None:

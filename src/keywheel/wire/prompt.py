@@ -11,6 +11,7 @@ from typing import Any
 import msgspec
 from msgspec import Struct
 from msgspec.json import Decoder
+from msgspec.structs import astuple
 
 from keywheel.core.tokens import PER_MESSAGE, estimate
 from keywheel.errors import InvalidRequest
@@ -52,6 +53,8 @@ class Item(Struct):
     input: Any = None
     data: Any = None
 
+
+_PLAIN = len(Item.__struct_fields__) - 2  # empty fields of an item that has but two
 
 Text = str | list[str | int | list[int] | Item]
 
@@ -121,6 +124,13 @@ class Prompt:
 
     def add(self, item: Item) -> None:
         """Take one item with everything in it."""
+        if (
+            astuple(item).count(None) == _PLAIN
+        ):  # nearly all: a message or a part with nothing but a text
+            text = item.text or item.content
+            if isinstance(text, str) and (item.role or item.type == "text"):
+                self.texts.append(text)
+                return
         own = (item.name, item.text, item.refusal, item.thinking, item.reasoning)
         self.texts.extend(text for text in (*own, item.reasoning_content) if text)
         self.texts.extend(_plain(any_) for any_ in (item.arguments, item.input) if any_ is not None)

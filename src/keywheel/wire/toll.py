@@ -38,6 +38,9 @@ FREE_CHOICES = frozenset(
 )
 
 
+_SUSPECT = frozenset({*FALLBACK, *REFUSED, "plugins", "tools", "tool_choice"})
+
+
 class _Parser(Struct):
     engine: str | None = None
 
@@ -82,6 +85,8 @@ _CHOICE = Decoder(str | _Tool | None)
 
 def pay_no(fields: Fields) -> tuple[Fields, tuple[str, ...]]:
     """The members that may be sent, and what was taken out by name. Raises InvalidRequest."""
+    if _SUSPECT.isdisjoint(fields):
+        return fields, ()
     kept = {name: raw for name, raw in fields.items() if name not in (*FALLBACK, *REFUSED)}
     plugins = _sift(kept, "plugins", _PLUGINS, _is_free_plugin)
     tools = _sift(kept, "tools", _TOOLS, _is_free_tool)

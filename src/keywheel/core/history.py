@@ -1,0 +1,99 @@
+"""What happened lately: the last requests and attempts, and the minutes of the last hour. Bounded."""
+
+from collections import Counter, deque
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+from keywheel.core.types import Attempted, Finished
+
+STEP = 60.0  # seconds of one point of the time line
+POINTS = 60  # an hour
+EVENTS = 400  # ended requests and attempts that are kept; a request has one or two attempts
+
+
+@dataclass(slots=True)
+class Minute:
+    """Counts of one minute. `ttft`: seconds, in all, of the `first` contents seen; `accounts`: attempts by account."""
+
+    number: int  # since 1970
+    requests: int = 0
+    succeeded: int = 0
+    failed: int = 0
+    abandoned: int = 0
+    attempts: int = 0
+    fallbacks: int = 0
+    rate_limited: int = 0
+    tokens_in: int = 0
+    tokens_out: int = 0
+    first: int = 0
+    ttft: float = 0.0
+    accounts: Counter[str] = field(default_factory=Counter[str])
+
+
+class History:
+    """Fed by `Stats` with what ended."""
+
+    __slots__ = ("_events", "_minutes", "since")
+
+    def __init__(self, since: float) -> None:
+        self.since = since
+        self._events: deque[Attempted | Finished] = deque(maxlen=EVENTS)
+        self._minutes: deque[Minute] = deque(maxlen=POINTS)
+
+    def attempted(self, event: Attempted, *, limited: bool) -> None:
+        """Take one attempt."""
+        self._events.append(event)
+        minute = self._minute(event.at)
+        minute.attempts += 1
+        minute.accounts[event.account] += 1
+        minute.rate_limited += limited
+        minute.tokens_in += event.tokens_in
+        minute.tokens_out += event.tokens_out
+        if event.ttft is not None:
+            minute.first += 1
+            minute.ttft += event.ttft
+
+    def finished(self, event: Finished) -> None:
+        """Take one request."""
+        self._events.append(event)
+        minute = self._minute(event.at)
+        minute.requests += 1
+        minute.fallbacks += event.attempts > 1
+        match event.outcome:
+            case "ok":
+                minute.succeeded += 1
+            case "failed":
+                minute.failed += 1
+            case _:
+                minute.abandoned += 1
+
+    def requests(self) -> Iterator[tuple[Finished, tuple[Attempted, ...]]]:
+        """The last requests with their attempts, the latest first. Of the oldest ones attempts may be missing."""
+        tries: dict[str, list[Attempted]] = {}
+        found: list[tuple[Finished, tuple[Attempted, ...]]] = []
+        for event in self._events:
+            if isinstance(event, Attempted):
+                tries.setdefault(event.request_id, []).append(event)
+            else:
+                found.append((event, tuple(tries.pop(event.request_id, ()))))
+        return reversed(found)
+
+    def minutes(self, now: float) -> list[Minute]:
+        """The last hour, a point a minute, the current one last; a minute without anything is all zeros."""
+        last = int(now // STEP)
+        seen = {minute.number: minute for minute in self._minutes}
+        numbers = range(last - POINTS + 1, last + 1)
+        return [seen.get(number) or Minute(number) for number in numbers]
+
+    def rate(self, account: str, now: float, span: float) -> float:
+        """Attempts a second of one account over about the last `span` seconds, or since the start if that is less."""
+        first = int((now - span) // STEP) + 1
+        count = sum(m.accounts[account] for m in self._minutes if m.number >= first)
+        return count / max(STEP, now - max(first * STEP, self.since))
+
+    def _minute(self, at: float) -> Minute:
+        number = int(at // STEP)
+        minutes = self._minutes
+        if not minutes or minutes[-1].number < number:
+            minutes.append(Minute(number))
+        return minutes[-1]

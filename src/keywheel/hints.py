@@ -1,0 +1,71 @@
+"""What a client's headers say about how it wants to be served, and which of them go on to the upstream."""
+
+import os
+import random
+import re
+from collections.abc import Mapping, Sequence
+
+from keywheel.engine import Terms
+
+Headers = Sequence[tuple[bytes, bytes]]
+
+OWN_HEADERS = ((b"content-type", b"application/json"), (b"user-agent", b"keywheel"))
+SDK_MARGIN = 2.0  # seconds before the client's own time-out at which we answer
+# Request headers that reach the upstream, beside what we write ourselves (everything else stays here).
+PASSED_ON = frozenset({b"x-session-id", b"http-referer", b"x-title"})
+PASSED_ON_PREFIX = b"x-openrouter-"
+_BEGINNINGS = (*PASSED_ON, PASSED_ON_PREFIX)
+_HARMLESS = re.compile(rb"[A-Za-z0-9_.:-]{1,64}")
+_new = random.Random(
+    os.urandom(32)
+).getrandbits  # ids are no secrets; a system call for each would be dear
+
+
+def request_id(headers: Mapping[bytes, bytes]) -> str:
+    """The client's own id if it is harmless to repeat, otherwise a new one."""
+    given = headers.get(b"x-request-id")
+    if given and _HARMLESS.fullmatch(given):
+        return given.decode("ascii")
+    return f"{_new(96):024x}"
+
+
+def passed_on(headers: Headers) -> Headers:
+    """Our own headers, and those of the client that are meant for the upstream and not for this hop alone."""
+    theirs = [header for header in headers if header[0].startswith(_BEGINNINGS)]
+    if not theirs:
+        return OWN_HEADERS
+    hop = [value for name, value in headers if name == b"connection"]
+    dropped = {part.strip().lower() for value in hop for part in value.split(b",")}
+    kept = (
+        header
+        for header in theirs
+        if header[0] not in dropped
+        and (header[0] in PASSED_ON or header[0].startswith(PASSED_ON_PREFIX))
+    )
+    return (*OWN_HEADERS, *kept)
+
+
+def terms(request_id: str, headers: Mapping[bytes, bytes], stream: bool) -> Terms:
+    """The hints a client gives. One that cannot be read is as good as none.
+
+    The SDKs' read time-out bounds the time between two pieces, so it bounds a plain answer and no stream.
+    """
+    sdk = None if stream else _seconds(headers.get(b"x-stainless-read-timeout"))
+    own = _seconds(headers.get(b"x-request-timeout"))
+    hints = [hint for hint in (sdk and max(sdk - SDK_MARGIN, sdk / 2), own) if hint]
+    return Terms(
+        request_id,
+        min(hints) if hints else None,
+        _seconds(headers.get(b"x-keywheel-max-wait")) or 0.0,
+        headers.get(b"x-keywheel-fallback", b"").lower() == b"off",
+    )
+
+
+def _seconds(value: bytes | None) -> float | None:
+    if not value:
+        return None
+    try:
+        seconds = float(value)
+    except ValueError:
+        return None
+    return seconds if 0 < seconds < 1e6 else None

@@ -1,0 +1,111 @@
+"""What can be asked for now: the candidates in their order, the pools, and why the rest is no candidate."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from keywheel.core.types import FOREVER
+from keywheel.errors import ModelNotFree
+from keywheel.wire.models import Entry, order, smartest_key
+from keywheel.wire.pools import NOTHING, Wheel, pools
+
+AUTO = "auto"
+PREFIX = "auto:"
+PAID = frozenset({"paid"})
+
+
+class Wish(NamedTuple):
+    """What the `model` and `models` of a request come to, in the words of `keywheel.core.types.Ask`."""
+
+    models: tuple[str, ...] = ()
+    first: str | None = None
+    strategy: str | None = None
+    needs: frozenset[str] = NOTHING
+
+
+@dataclass(frozen=True, slots=True)
+class Taste:
+    """How the candidates are chosen and ordered: the part of the configuration that matters here."""
+
+    strategy: str = "balanced"
+    allow_paid: bool = False
+    preferred: Sequence[str] = ()
+    exclude: Sequence[str] = ()
+    pools: Mapping[str, Sequence[str]] = field(default_factory=dict[str, Sequence[str]])
+
+
+@dataclass(frozen=True, slots=True)
+class Menu:
+    """One model list, read by one taste. `stale_at`: when a model on it expires."""
+
+    entries: Mapping[str, Entry] = field(default_factory=dict[str, Entry])
+    ordered: tuple[Entry, ...] = ()
+    pools: Mapping[str, Wheel] = field(default_factory=dict[str, Wheel])
+    stale_at: float = FOREVER
+
+    @property
+    def candidates(self) -> frozenset[str]:
+        """Their ids."""
+        return frozenset(entry.id for entry in self.ordered)
+
+    def refusal(self, entry: Entry, now: float) -> str | None:
+        """Why a listed model is no candidate, None for a candidate."""
+        if entry in self.ordered:
+            return None
+        return entry.refusal(now) or "excluded by configuration"
+
+    def wish(self, model: str | None, models: Sequence[str], now: float) -> Wish:
+        """What a request asks for. Raises `ModelNotFree` for what may not be used."""
+        if not models and model and model.startswith(PREFIX):
+            return self._pool(model)
+        named = tuple(name for name in models if name != AUTO)
+        first = model if model != AUTO and not models else None
+        for name in named or ((first,) if first else ()):
+            self._check(name, now)
+        return Wish(named, first)
+
+    def _pool(self, model: str) -> Wish:
+        wheel = self.pools.get(model.removeprefix(PREFIX))
+        if wheel is None:
+            known = ", ".join(PREFIX + name for name in self.pools)
+            raise ModelNotFree(
+                f"There is no pool {model!r}. Pools: {known or 'none yet, the model list is not known'}.",
+                param="model",
+            )
+        if wheel.models or not wheel.is_own:
+            return Wish(wheel.models, None, wheel.strategy, wheel.needs)
+        raise ModelNotFree(
+            f"No model that is listed now belongs to {model!r}; see `keywheel models` and [pools].",
+            param="model",
+        )
+
+    def _check(self, name: str, now: float) -> None:
+        if name in self.candidates or not self.entries:
+            return  # without a list the answer will be that no lane is usable
+        entry = self.entries.get(name)
+        why = f"it is no candidate ({self.refusal(entry, now)})" if entry else _UNLISTED
+        if name.startswith(PREFIX):
+            why = "a pool stands alone, in `model`"
+        remedy = f"Use {AUTO!r}, or one of the free ids of GET /v1/models."
+        if entry and entry.why_not == "paid":
+            remedy += " (The setting `models.allow_paid` admits paid ones.)"
+        raise ModelNotFree(f"Model {name!r} cannot be used: {why}. {remedy}", param="model")
+
+
+_UNLISTED = "OpenRouter does not list it"
+
+
+def menu(entries: Iterable[Entry], taste: Taste, now: float) -> Menu:
+    """Read a list. Paid models come last, if they are admitted at all."""
+    listed = {entry.id: entry for entry in entries}
+    forgive = PAID if taste.allow_paid else NOTHING
+    ordered = order(listed.values(), taste.preferred, taste.exclude, now=now, forgive=forgive)
+    if taste.strategy == "smartest":
+        ordered = tuple(sorted(ordered, key=lambda e: (not e.model.free, smartest_key(e))))
+    expiries = (entry.expires for entry in ordered if entry.expires is not None)
+    return Menu(
+        listed,
+        ordered,
+        pools(ordered, taste.pools, taste.strategy),
+        min(expiries, default=FOREVER),
+    )
