@@ -113,7 +113,28 @@ def test_what_no_model_offers_is_named() -> None:
     problem = without_lane("unfit", missing=("tools", "image", "context"))
     assert (problem.status, problem.code) == (400, "invalid_request")
     assert "context, image, tools" in problem.message
-    assert problem.extra == {"missing": ["context", "image", "tools"]}
+    assert problem.extra == {"missing": ["context", "image", "tools"], "would_do": []}
+
+
+def test_models_that_would_do_are_named_but_not_all_of_many() -> None:
+    names = tuple(f"m{n}" for n in range(7))
+    problem = without_lane("unfit", missing=("tools",), others=names)
+    assert problem.message.endswith(" Would do: m0, m1, m2, m3, m4 and 2 more.")
+    assert problem.extra["would_do"] == list(names)
+    too_long = without_lane("unfit", missing=("context",), others=("m1",))
+    assert too_long.message.endswith(" Would do: m1.")
+
+
+def test_files_have_a_remedy_of_their_own() -> None:
+    assert "file-parser" in without_lane("unfit", missing=("file",)).message
+
+
+def test_what_is_too_dear_for_today_may_be_asked_for_after_midnight() -> None:
+    problem = without_lane("unfit", missing=("cost",))
+    assert (problem.status, problem.code) == (429, "quota_exhausted")
+    assert "models.paid_per_day" in problem.message
+    assert problem.retry_after is not None
+    assert 0 < problem.retry_after <= 86_401
 
 
 # --- after attempts --------------------------------------------------------------------------------

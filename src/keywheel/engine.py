@@ -19,10 +19,12 @@ from keywheel.core.attempts import Done, Report, Result, Step, Take, Wait, attem
 from keywheel.core.pool import Pool
 from keywheel.core.queue import Ticket
 from keywheel.core.report import stats_report
+from keywheel.core.settlement import CHARGED
 from keywheel.core.stats import Stats
 from keywheel.core.types import (
     Account,
     Ask,
+    Blocked,
     Event,
     Finished,
     Key,
@@ -338,6 +340,12 @@ class Engine:
 
     def _tell(self, events: Iterable[Event]) -> None:
         for event in events:
+            if isinstance(event, Blocked) and event.reason == CHARGED:
+                log.error(
+                    "ALARM: %s is listed as free and has cost money; it stays closed for a day, "
+                    "see the key's activity page",
+                    event.scope.name,
+                )
             for listener in self._listeners:
                 try:
                     listener(event)

@@ -8,10 +8,11 @@ from typing import Any
 
 from keywheel.core.attempts import Refused
 from keywheel.core.spread import spread
-from keywheel.core.types import NoLane, Verdict
+from keywheel.core.types import DAY, NoLane, Verdict
 from keywheel.errors import RequestFailed
 
 SDK_PATIENCE = 120.0  # seconds that the OpenAI SDKs wait for a Retry-After by themselves
+MENTIONED = 5  # models named in a message
 LONGEST = 86_430.0  # seconds that a Retry-After may say: a day and the spread after midnight
 
 
@@ -145,21 +146,49 @@ def _empty(_no_lane: NoLane, _request_id: str, _now: float) -> Problem:
     )  # fmt: skip
 
 
-def _unfit(no_lane: NoLane, _request_id: str, _now: float) -> Problem:
+def _unfit(no_lane: NoLane, request_id: str, now: float) -> Problem:
     missing = set(no_lane.missing)
+    if "cost" in missing:
+        return _too_dear(request_id, now)
     if missing == {"context"}:
         return Problem(
             400, "context_too_long",
-            "The prompt and the reply asked for are longer than the context of every free model that is listed "
-            "now. Send less, or ask for fewer tokens.",
+            "The prompt and the reply asked for are longer than the context of every free model that the request "
+            f"allows. Send less, or ask for fewer tokens.{_alternative(no_lane)}",
             param="messages", final=True,
         )  # fmt: skip
     lacking = ", ".join(sorted(missing))
     return Problem(
         400, "invalid_request",
-        f"No free model that is listed now offers what the request needs: {lacking}. Leave it out, or allow "
-        "other models.",
-        final=True, extra={"missing": sorted(missing)},
+        f"No free model that the request allows offers what it needs: {lacking}. "
+        f"{_REMEDIES.get(lacking, 'Leave it out, or allow other models.')}{_alternative(no_lane)}",
+        final=True, extra={"missing": sorted(missing), "would_do": list(no_lane.others)},
+    )  # fmt: skip
+
+
+_REMEDIES = {
+    "file": "Let the upstream turn files into text at no charge: "
+    '"plugins": [{"id": "file-parser", "pdf": {"engine": "pdf-text"}}].',
+    "max_output": "Ask for fewer tokens, or allow other models.",
+}
+
+
+def _alternative(no_lane: NoLane) -> str:
+    """Models that would do, were they allowed."""
+    if not no_lane.others:
+        return ""
+    more = len(no_lane.others) - MENTIONED
+    return f" Would do: {', '.join(no_lane.others[:MENTIONED])}{f' and {more} more' if more > 0 else ''}."
+
+
+def _too_dear(request_id: str, now: float) -> Problem:
+    """The day's sum for paid models does not cover the most that this request can cost."""
+    wait = DAY - now % DAY + spread(request_id)
+    return Problem(
+        429, "quota_exhausted",
+        "What is left of today's sum for paid models (`models.paid_per_day`) does not cover the most that this "
+        "request can cost. Bound its answer with `max_tokens`, raise the sum, or use a free model.",
+        "insufficient_quota", param="model", retry_after=wait,
     )  # fmt: skip
 
 

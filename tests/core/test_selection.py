@@ -555,3 +555,35 @@ def test_after_the_day_everything_opens_by_itself() -> None:
     assert found.at is not None
     assert MIDNIGHT < found.at < MIDNIGHT + 30
     assert take(made, ASK, found.at)
+
+
+# --- what stands in the way ------------------------------------------------------------------------
+
+
+def test_models_that_would_do_are_named_when_those_allowed_do_not() -> None:
+    made = pool(("k1@a1",), [model("m1"), model("m2", can=["tools"]), model("p1", free=False)])
+    tools = Ask(tokens=100, needs=frozenset({"tools"}))
+    found = refusal(made, Ask(tokens=100, models=("m1",), needs=tools.needs))
+    assert (found.cause, found.missing, found.others) == ("unfit", ("tools",), ("m2",))
+    pinned = refusal(made, Ask(tokens=100, first="m1", pinned=True, needs=tools.needs))
+    assert pinned.others == ("m2",)
+    images = refusal(made, Ask(tokens=100, needs=frozenset({"image"})))
+    assert images.others == ()
+
+
+def test_a_survey_tells_of_every_model_what_keeps_it_from_being_used() -> None:
+    small = model("m2", context=300)
+    made = pool(("k1@a1",), [model("m1"), small, model("m3"), model("m4"), model("m5"), "m6"])
+    made.operate("disable", Scope(Kind.MODEL, "m3"), NOON)
+    made.operate("disable", Scope(Kind.LANE, "k1+m4"), NOON)
+    made.roster.models["m5"].learnt.in_flight = 99
+    found = {state.model.id: why for state, why in made.survey(Ask(tokens=1_000), NOON)}
+    assert found == {"m1": None, "m2": "context", "m3": "closed", "m4": "no way", "m5": "busy", "m6": None}  # fmt: skip
+    made.operate("disable", Scope(Kind.KEY, "k1"), NOON)
+    assert dict(made.survey(Ask(), NOON))[made.roster.models["m1"]] == "no key"
+
+
+def test_a_survey_has_the_order_in_which_requests_are_served() -> None:
+    made = pool(("k1@a1",), ("m1", "m2", "m3"))
+    learn(made, "m1", 25.0)
+    assert [state.model.id for state, _ in made.survey(ASK, NOON)][0] == take(made).model != "m1"

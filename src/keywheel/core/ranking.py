@@ -8,6 +8,7 @@ What was learnt fades with a half-life, so a model that went bad comes back by b
 """
 
 from bisect import bisect_right
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import exp, inf, log, sqrt
 
@@ -16,10 +17,11 @@ from keywheel.core.tokens import Ratio
 from keywheel.core.types import Ask
 
 FLOOR = 2.0  # seconds inside the logarithm: below it a difference is not felt
-PRIOR_TIME = 6.0  # seconds to an answer that a model is expected to take before it was seen
+# What is expected of a model before it was seen; less time and fewer failures where the others do better.
+PRIOR_TIME = 6.0  # seconds to an answer
 PRIOR_LOOKS = 3.0
-PRIOR = PRIOR_LOOKS * log(PRIOR_TIME)
-PRIOR_GOOD, PRIOR_ALL = 9.0, 10.0
+PRIOR_BAD = 0.1  # share of failures …
+PRIOR_TRIES = 10.0  # … in so many requests
 PRIOR_OUTPUT = 400.0  # tokens of an answer when nothing is known
 BUCKETS = (1_000, 8_000)  # estimated prompt tokens at which time to first token is kept apart
 P95 = 1.645  # standard deviations of a normal distribution
@@ -27,6 +29,7 @@ INSTANT = 0.05  # seconds; a shorter span times the network, not the model
 START, CAP, BACKOFF = 8.0, 64.0, 0.7  # requests at once per model: +1 on success, ×0.7 when crowded
 SHORTEST = 1e-3  # seconds, tokens: what is measured as less counts as this
 FADE_STEP = 5.0  # seconds between two steps of forgetting; a step is 0.2 % of a half-life of 30 min
+NEWEST = 0.35  # share of the latest answer in `surprise`: five of them make nine tenths of it
 FORGOTTEN = 1e-6  # looks below which nothing is known any more
 
 
@@ -82,6 +85,9 @@ class Learnt:
     speed: Mean = field(default_factory=Mean)  # tokens a second after the first
     output: Mean = field(default_factory=Mean)  # tokens of an answer
     ratio: Ratio = field(default_factory=Ratio)  # its tokens to our estimates of them
+    prior: float = log(PRIOR_TIME)  # ln of the seconds expected before any look
+    prior_bad: float = PRIOR_BAD
+    surprise: float = 0.0  # ln of how much longer than usual the latest answers took
     limit: float = START  # requests at once
     in_flight: int = 0
     at: float = 0.0
@@ -94,12 +100,14 @@ class Learnt:
         self.at = now
         self.good *= factor
         self.bad *= factor
+        self.surprise *= factor
         for mean in (*self.ttft, self.speed, self.output):
             mean.fade(factor)
 
     def answered(self, tokens: int, ttft: float, total: float, tokens_out: int | None) -> None:
         """Learn from an answer."""
         self.good += 1.0
+        self._compare(tokens, total, tokens_out)
         if tokens_out:
             self.output.add(tokens_out)
             if total - ttft > INSTANT:
@@ -115,27 +123,54 @@ class Learnt:
         """Learn from a failure; `elapsed` only where the time itself was the failure."""
         self.bad += 1.0
         if elapsed is not None:
+            self._compare(tokens, elapsed, None)
             self.ttft[bucket(tokens)].add(elapsed)
+
+    def _compare(self, tokens: int, total: float, tokens_out: int | None) -> None:
+        """Hold an answer against what was usual. Means of many looks move slowly; a model that turned slow must
+        lose its traffic within a few requests."""
+        usual = self._measured(tokens, tokens_out or 0)
+        if usual is not None and total > 0:
+            self.surprise += NEWEST * (log(total / usual) - self.surprise)
 
     def shrink(self) -> None:
         """The upstream is crowded: fewer requests at once."""
         self.limit = max(1.0, self.limit * BACKOFF)
 
     def expected(self, ask: Ask) -> float:
-        """Seconds to a full answer, between the prior and what was measured."""
-        seen = self.ttft[bucket(ask.tokens)]
+        """Seconds to a full answer, between the prior and what was measured; longer while it is unusually slow."""
+        looks = self._looks(ask.tokens).weight
+        measured = self._measured(ask.tokens, ask.reply_tokens)
+        if measured is None:
+            return exp(self.prior)
+        lift = self.surprise if self.surprise > 0 else 0.0
+        known = PRIOR_LOOKS * self.prior + looks * log(measured)
+        return exp(known / (PRIOR_LOOKS + looks) + lift)
+
+    def typical(self) -> tuple[float, float]:
+        """Looks, and ln of the usual seconds to an answer of usual length times these looks."""
+        measured = self._measured(0, 0)
+        if measured is None:
+            return 0.0, 0.0
+        looks = self._looks(0).weight
+        return looks, looks * log(measured)
+
+    def _looks(self, tokens: int) -> Mean:
+        """What was seen of prompts of this size, or of the size that was seen most."""
+        seen = self.ttft[bucket(tokens)]
+        return seen if seen.weight else max(self.ttft, key=lambda mean: mean.weight)
+
+    def _measured(self, tokens: int, reply_tokens: int) -> float | None:
+        """The usual seconds to an answer of at most so many tokens (0: of usual length); None before any look."""
+        seen = self._looks(tokens)
         if not seen.weight:
-            seen = max(self.ttft, key=lambda mean: mean.weight)
-        looks = seen.weight
-        if not looks:
-            return PRIOR_TIME
-        measured = exp(seen.total / looks)
+            return None
         speed, output = self.speed, self.output
-        if speed.weight:
-            usual = exp(output.total / output.weight) if output.weight else PRIOR_OUTPUT
-            tokens = ask.reply_tokens if 0 < ask.reply_tokens < usual else usual
-            measured += tokens * exp(-speed.total / speed.weight)
-        return exp((PRIOR + looks * log(measured)) / (PRIOR_LOOKS + looks))
+        if not speed.weight:
+            return seen.mean
+        usual = output.mean if output.weight else PRIOR_OUTPUT
+        tokens = reply_tokens if 0 < reply_tokens < usual else usual
+        return seen.mean + tokens * exp(-speed.total / speed.weight)
 
     def ttft_mean(self, tokens: int) -> float | None:
         """The usual time to first content, None before the first look."""
@@ -146,6 +181,20 @@ class Learnt:
         """The 95th percentile of the time to first content, None before the first look."""
         seen = self.ttft[bucket(tokens)]
         return seen.p95 if seen.weight else None
+
+
+def share_prior(all_learnt: Sequence[Learnt]) -> None:
+    """Expect of what was not seen that it does as the others do, so that a newcomer gets its turn at its rank, and a
+    forgotten model too; but never worse than PRIOR_TIME and PRIOR_BAD."""
+    looks, seconds = PRIOR_LOOKS, PRIOR_LOOKS * log(PRIOR_TIME)
+    bad, tries = PRIOR_BAD * PRIOR_TRIES, PRIOR_TRIES
+    for learnt in all_learnt:
+        seen, total = learnt.typical()
+        looks, seconds = looks + seen, seconds + total
+        bad, tries = bad + learnt.bad, tries + learnt.good + learnt.bad
+    prior, prior_bad = min(log(PRIOR_TIME), seconds / looks), min(PRIOR_BAD, bad / tries)
+    for learnt in all_learnt:
+        learnt.prior, learnt.prior_bad = prior, prior_bad
 
 
 def step(choice: Choice) -> float:
@@ -161,6 +210,7 @@ def score(learnt: Learnt, rank: int, ask: Ask, choice: Choice) -> float:
     if place == inf:
         return float(rank)
     crowd = 1.0 + learnt.in_flight / learnt.limit
-    odds = (PRIOR_ALL - PRIOR_GOOD + learnt.bad) / (PRIOR_GOOD + learnt.good)  # (1 - p̂) / p̂
+    expected = PRIOR_TRIES * learnt.prior_bad
+    odds = (expected + learnt.bad) / (PRIOR_TRIES - expected + learnt.good)  # (1 - p̂) / p̂
     cost = FLOOR + learnt.expected(ask) * crowd + choice.failure_cost * odds
     return log(cost) + rank * place

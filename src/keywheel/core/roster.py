@@ -7,7 +7,7 @@ from keywheel.core.breaker import Breaker
 from keywheel.core.policy import Health
 from keywheel.core.purse import Purse
 from keywheel.core.quota import Quota
-from keywheel.core.ranking import FADE_STEP
+from keywheel.core.ranking import FADE_STEP, share_prior
 from keywheel.core.states import AccountState, KeyState, ModelState, Path
 from keywheel.core.types import FOREVER, Account, Key, Kind, Model, Scope
 
@@ -80,6 +80,7 @@ class Roster:
         known = self._gone | self.models
         self.models = {m.id: self._model(m, rank, known.get(m.id)) for rank, m in enumerate(models)}
         self.listed = tuple(self.models.values())
+        self._fade_at = 0.0  # newcomers take part in what is expected
         self.all_free = all(state.model.free for state in self.listed)
         self._gone = {}
         for name, state in known.items():
@@ -96,8 +97,10 @@ class Roster:
         if now < self._fade_at:
             return
         self._fade_at = now + FADE_STEP
-        for model in self.models.values():
+        for model in self.listed:
             model.learnt.fade(now, half_life)
+        share_prior([model.learnt for model in self.listed])
+        for model in self.listed:
             model.score_anew()
 
     def set_skew(self, skew: float) -> None:
