@@ -56,6 +56,13 @@ TRUE = {
 }
 
 
+def test_drifting_models_are_followed_for_a_whole_day() -> None:
+    """Twelve models whose speeds change by the hour (σ 0.6) and that fail 10 % of their requests."""
+    keywheel, oracle = (play("unsteady", name, (0, 1), 23.9) for name in ("keywheel", "oracle"))
+    assert oracle.worth - keywheel.worth <= 0.02
+    assert keywheel.success > oracle.success - 0.003
+
+
 def broken(scenario: str) -> Mapping[str, str]:
     seeds = SEEDS if scenario == "reference" else (0,)
     return failing(gates.everywhere([ours(scenario, TRUE[scenario], seeds)]))
