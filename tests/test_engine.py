@@ -347,6 +347,53 @@ def test_an_abandoned_request_gives_its_place_to_the_next() -> None:
     assert isinstance(engine.advance(third, Done(engine.now)), Send)
 
 
+def test_a_free_model_that_charged_raises_an_alarm_and_gets_no_further_request(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    engine = Wheel()
+    flow = engine.begin()
+    model = engine.send(flow).lease.model
+    engine.advance(flow, Ended(engine.now, OK._replace(cost=0.002)))
+    assert [r.levelname for r in caplog.records if f"ALARM: {model}" in r.getMessage()] == ["ERROR"]
+    assert {engine.serve().lease.model for _ in range(4)} == {SMALL, LARGE} - {model}
+
+
+def test_a_model_whose_last_day_has_come_leaves_without_a_new_list() -> None:
+    engine = Wheel()
+    listed = [served(SMALL), served(LARGE) | {"expiration_date": "2026-10-06"}]
+    engine.take_models(read_models(json.dumps({"data": listed}).encode()))
+    engine.tidy()
+    assert LARGE in engine.pool.roster.models
+    engine.now += 43_200
+    engine.tidy()
+    assert list(engine.pool.roster.models) == [SMALL]
+
+
+def test_a_model_that_an_accounts_settings_hide_is_closed_for_its_keys_alone() -> None:
+    engine = Wheel()
+    engine.take_visible("primary", frozenset({LARGE}))
+    used = {
+        (step.lease.key, step.lease.model) for step in (engine.serve(model=SMALL) for _ in range(9))
+    }
+    assert ("primary", SMALL) not in used
+    engine.take_visible("primary", frozenset({LARGE, SMALL}))
+    used = {
+        (step.lease.key, step.lease.model) for step in (engine.serve(model=SMALL) for _ in range(9))
+    }
+    assert ("primary", SMALL) in used
+
+
+def test_the_same_conversation_of_two_clients_is_two_and_no_id_is_kept() -> None:
+    engine = Wheel()
+    flows = [
+        engine.open(request(session_id="canary"), Terms("r1", client=name))
+        for name in ("one", "two")
+    ]
+    kept = {flow.ask.conversation for flow in flows}
+    assert len(kept) == 2
+    assert not any("canary" in (name or "") for name in kept)
+
+
 def test_listeners_are_called_outside_the_lock() -> None:
     """A listener may ask for figures."""
     wheel = Wheel()

@@ -36,7 +36,7 @@ from keywheel.keeper import Keeper
 from keywheel.keys import KeyEntry
 from keywheel.secret import Secret
 from keywheel.wire.ask import Request
-from keywheel.wire.menu import Menu, Taste, menu
+from keywheel.wire.menu import Menu, menu
 from keywheel.wire.models import Entry
 
 log = logging.getLogger("keywheel.engine")
@@ -106,10 +106,6 @@ class Engine:
         self._listeners: list[Listener] = []
         self._groups: dict[str, str] = {}
         self._salt = os.urandom(32)
-        choice = config.models
-        self._taste = Taste(
-            choice.strategy, choice.allow_paid, choice.preferred, choice.exclude, config.pools
-        )
         self._keeper: Keeper | None = None
         self._arrange()
 
@@ -241,7 +237,7 @@ class Engine:
     def take_models(self, entries: Iterable[Entry]) -> None:
         """A new model list."""
         now = self.clock()
-        found = menu(entries, self._taste, now)
+        found = menu(entries, self.config.taste, now)
         with self._lock:
             self.menu = found
             self.pool.set_models([entry.model for entry in found.ordered], now)

@@ -116,6 +116,36 @@ def test_keys_are_listed_by_label(folder: Path) -> None:
 # --- models ----------------------------------------------------------------------------------------
 
 
+def test_a_prompt_shows_which_models_would_take_it(upstream: Variables, folder: Path) -> None:
+    (folder / "long.txt").write_text("word " * 60_000)
+    rows = data("models", "--for-prompt", "long.txt", **upstream)["models"]
+    reasons = [row["why_not"] for row in rows]
+    assert reasons == sorted(reasons, key=lambda why: why is not None)
+    assert {row["why_not"] for row in rows if row["context"] < 60_000} <= {"context"}
+    assert all(row["why_not"] is None for row in rows if row["context"] > 100_000)
+
+
+def test_a_chat_request_shows_what_it_needs(upstream: Variables, folder: Path) -> None:
+    picture = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
+    body = {"messages": [{"role": "user", "content": [picture]}], "max_tokens": 10}
+    (folder / "ask.json").write_text(json.dumps(body))
+    found = data("models", "--for-prompt", "ask.json", **upstream)
+    assert found["prompt"]["needs"] == ["image"]
+    assert {row["why_not"] for row in found["models"] if "image" not in row["can"]} == {"image"}
+    told = keywheel("models", "--for-prompt", "ask.json", **upstream)
+    assert "tokens, needs image" in told.stderr
+
+
+def test_a_prompt_may_come_from_standard_input(upstream: Variables) -> None:
+    result = keywheel("models", "--for-prompt", "-", "--json", input="你好" * 3_000, **upstream)
+    assert 3_500 < json.loads(result.stdout)["prompt"]["tokens"] < 6_500
+
+
+def test_an_empty_prompt_is_named(upstream: Variables) -> None:
+    result = keywheel("models", "--for-prompt", "-", input='{"messages": []}', **upstream)
+    assert (result.exit_code, "messages" in result.stderr) == (1, True)
+
+
 def test_models_are_listed_in_order_without_a_key(upstream: Variables) -> None:
     rows = data("models", OPENROUTER_BASE_URL=upstream["OPENROUTER_BASE_URL"])["models"]
     assert [row["rank"] for row in rows] == list(range(1, len(rows) + 1))
@@ -134,7 +164,7 @@ def test_all_models_come_with_why_they_are_no_candidates(upstream: Variables) ->
 def test_an_excluded_model_is_called_excluded(upstream: Variables) -> None:
     first = data("models", **upstream)["models"][0]["id"]
     rows = data("models", "--all", KEYWHEEL_MODELS__EXCLUDE=first, **upstream)["models"]
-    assert next(row["why_not"] for row in rows if row["id"] == first) == "excluded"
+    assert next(row["why_not"] for row in rows if row["id"] == first) == "excluded by configuration"
 
 
 def test_an_upstream_that_is_away_is_4() -> None:

@@ -5,7 +5,8 @@ import click
 import keywheel
 from keywheel.cli.asking import chat
 from keywheel.cli.manners import EXIT_CODES, Polite
-from keywheel.cli.reading import keys, models, stats
+from keywheel.cli.models import models
+from keywheel.cli.reading import keys, stats
 from keywheel.cli.serving import serve, simulate
 from keywheel.cli.settings import completion, config
 

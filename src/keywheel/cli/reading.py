@@ -1,4 +1,4 @@
-"""`keywheel stats`, `keys` and `models`."""
+"""`keywheel stats` and `keys`, and how commands ask a running gateway."""
 
 from ipaddress import ip_address
 from typing import Any
@@ -16,7 +16,7 @@ TOTALS = ("requests", "succeeded", "failed", "attempts", "fallbacks")
 @click.option("--json", "as_json", is_flag=True, help="The whole of GET /admin/stats.")
 def stats(as_json: bool) -> None:
     """Usage figures of the running gateway."""
-    report = _from_gateway("/admin/stats")
+    report = from_gateway("/admin/stats")
     if as_json:
         print_json(report)
         return
@@ -38,7 +38,8 @@ def _key_row(key: dict[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _from_gateway(path: str) -> dict[str, Any]:
+def from_gateway(path: str) -> dict[str, Any]:
+    """What the running gateway answers. Raises `Unreachable`, or `Error` where something else answers."""
     import httpx2  # noqa: PLC0415 - most commands ask nobody
 
     gateway = gather().config.gateway
@@ -97,61 +98,3 @@ def list_keys(as_json: bool) -> None:
         ("key", "account", "from"),
         ((row["name"] or "", row["account"] or told, row["origin"] or "") for row in rows),
     )
-
-
-@click.command()
-@click.option("--all", "show_all", is_flag=True, help="Also those that are no candidates, and why.")
-@click.option("--json", "as_json", is_flag=True, help="One object.")
-def models(show_all: bool, as_json: bool) -> None:
-    """The free models that the upstream lists now, in order of preference."""
-    rows = _models(show_all)
-    if as_json:
-        print_json({"models": rows})
-        return
-    print_table(
-        ("rank", "id", "context", "can", "why not"),
-        (
-            (
-                str(row["rank"] or ""),
-                row["id"],
-                str(row["context"]),
-                ", ".join(row["can"]),
-                row["why_not"] or "",
-            )
-            for row in rows
-        ),
-    )
-
-
-def _models(show_all: bool) -> list[dict[str, Any]]:
-    from keywheel.catalog import Catalog, Unavailable  # noqa: PLC0415
-    from keywheel.engine import Clock  # noqa: PLC0415
-    from keywheel.wire.models import order  # noqa: PLC0415
-
-    config, now = gather().config, Clock()()
-    with Catalog.of(config.upstream) as catalog:
-        try:
-            entries = catalog.models()
-        except Unavailable as error:
-            raise Unreachable(f"{config.upstream.base_url}: {error}") from None
-    choice = config.models
-    ordered = order(entries, preferred=choice.preferred, exclude=choice.exclude, now=now)
-    rows = [_model_row(entry, rank, None) for rank, entry in enumerate(ordered, 1)]
-    if show_all:
-        chosen = {entry.id for entry in ordered}
-        rows += [
-            _model_row(entry, None, entry.refusal(now) or "excluded")
-            for entry in entries
-            if entry.id not in chosen
-        ]
-    return rows
-
-
-def _model_row(entry: Any, rank: int | None, why_not: str | None) -> dict[str, Any]:
-    return {
-        "rank": rank,
-        "id": entry.id,
-        "context": entry.model.context,
-        "can": sorted(entry.model.can),
-        "why_not": why_not,
-    }

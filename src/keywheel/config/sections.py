@@ -5,6 +5,7 @@ from typing import Literal
 
 from keywheel.core.policy import Choice, Health, Limits, Policy
 from keywheel.secret import Secret
+from keywheel.wire.menu import Taste
 
 
 @dataclass(frozen=True, slots=True)
@@ -93,3 +94,11 @@ class Config:
     def policy(self) -> Policy:
         """What the core needs of it."""
         return Policy(self.health, self.limits, self.models)
+
+    @property
+    def taste(self) -> Taste:
+        """How models are chosen and ordered."""
+        choice = self.models
+        return Taste(
+            choice.strategy, choice.allow_paid, choice.preferred, choice.exclude, self.pools
+        )

@@ -4,6 +4,7 @@ A tie-break only: it never overrides a block, a limit or the floor, and never ma
 """
 
 from collections import OrderedDict
+from collections.abc import Iterator
 
 IDLE = 600.0  # seconds after which the upstream's own cache has forgotten the conversation, too
 MOST = 10_000  # conversations remembered; the least recently used leaves first
@@ -19,6 +20,9 @@ class Affinity:
 
     def __len__(self) -> int:
         return len(self._seen)
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(self._seen)
 
     def remember(self, conversation: str, account: str, now: float) -> None:
         """An account answered this conversation."""
