@@ -21,6 +21,11 @@ class Affinity:
     def __len__(self) -> int:
         return len(self._seen)
 
+    def entries(self) -> Iterator[tuple[str, str, float]]:
+        """Conversation, account and moment, the least recently used first."""
+        for conversation, (account, at) in self._seen.items():
+            yield conversation, account, at
+
     def __iter__(self) -> Iterator[str]:
         return iter(self._seen)
 

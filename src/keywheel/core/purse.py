@@ -36,6 +36,15 @@ class Purse:
             self._day, self.spent = int(now // DAY), 0.0
         return self.cap - self.spent - sum(self._aside.values())
 
+    def spent_on(self, now: float) -> float:
+        """USD spent today, with what is set aside: after a restart nobody would know how that ended."""
+        return self.cap - self.left(now)
+
+    def recall(self, now: float, usd: float) -> None:
+        """So much was spent today before a restart."""
+        self.left(now)
+        self.spent = max(self.spent, usd)
+
     def set_aside(self, number: int, usd: float) -> None:
         """A request is about to be sent that can cost as much."""
         self._aside[number] = usd
