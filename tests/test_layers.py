@@ -13,7 +13,7 @@ LAYERS = (
     ("wire",),
     ("keys", "config", "stores"),
     ("catalog", "environment"),
-    ("keeper",),
+    ("keeper", "books"),
     ("engine",),
     ("problems",),
     ("client",),

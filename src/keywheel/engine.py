@@ -13,9 +13,11 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from keywheel.books import Books, books_of
 from keywheel.catalog import Catalog
 from keywheel.config import Config
 from keywheel.core.attempts import Done, Report, Result, Step, Take, Wait, attempts
+from keywheel.core.overview import overview
 from keywheel.core.pool import Pool
 from keywheel.core.queue import Ticket
 from keywheel.core.report import stats_report
@@ -35,6 +37,7 @@ from keywheel.core.types import (
 from keywheel.keeper import Keeper
 from keywheel.keys import KeyEntry
 from keywheel.secret import Secret
+from keywheel.stores import State
 from keywheel.wire.ask import Request
 from keywheel.wire.menu import Menu, menu
 from keywheel.wire.models import Entry
@@ -94,7 +97,11 @@ class Engine:
         *,
         clock: Callable[[], float] | None = None,
         seed: str = "",
+        state: State | None = None,
+        worker: int = 0,
     ) -> None:
+        """`state`: where counters and what was learnt are kept; None: nowhere. `worker`: the number of this process
+        among those of one gateway."""
         self.config = config
         self.clock = clock or Clock()
         self.secrets: dict[str, Secret] = {entry.label: entry.secret for entry in keys}
@@ -104,10 +111,24 @@ class Engine:
         self.ready = threading.Event()  # the first look at models and keys is over
         self._lock = threading.Lock()
         self._listeners: list[Listener] = []
-        self._groups: dict[str, str] = {}
+        self.groups: dict[str, str] = {}  # label → hash of the account's identity
         self._salt = os.urandom(32)
+        self._books = books_of(state, config, self.clock, worker) if state else None
         self._keeper: Keeper | None = None
         self._arrange()
+        if self._books:
+            self._remember(self._books)
+
+    def _remember(self, books: Books) -> None:
+        """Go on where a former run ended."""
+        self._salt = books.salt(self._salt)
+        for label, group in books.groups().items():
+            if label in self.secrets:
+                self.take_group(label, group)
+        if listed := books.listed():
+            self.take_models(listed)
+        with self._lock:
+            books.open(self.pool, self.clock())
 
     # --- life ------------------------------------------------------------------------------------
 
@@ -119,13 +140,18 @@ class Engine:
             catalog = Catalog.of(self.config.upstream, salt=self._salt)
             self._keeper = Keeper(self, catalog, self.config.models.refresh)
         self._keeper.start()
+        if self._books:
+            self._books.start(self)
 
     def close(self) -> None:
-        """End the background work."""
+        """End the background work, and write down what is to be kept. Calling it again does nothing."""
         with self._lock:
             keeper, self._keeper = self._keeper, None
+            books, self._books = self._books, None
         if keeper:
             keeper.stop()
+        if books:
+            books.close(self)
 
     def set_ready(self) -> None:
         """The first look at models and keys is over, successful or not."""
@@ -141,12 +167,17 @@ class Engine:
         return Flow(ask, request.dialect, now, attempts(self.pool, ask, now, events), events)
 
     def advance(self, flow: Flow, report: Report | None = None) -> Step | Result:
-        """The next step of a request, or its result."""
+        """The next step of a request, or its result. `Take` is handed out only where it may block for long."""
+        while True:
+            step = self._advance(flow, report)
+            if not isinstance(step, Take) or (self._books and not self._books.inline):
+                return step
+            report = self.take(step)
+
+    def _advance(self, flow: Flow, report: Report | None) -> Step | Result:
         with self._lock:
             flow.woken = False
             step = self._next(flow, report)
-            while isinstance(step, Take):
-                step = self._next(flow, self.take(step))
             if isinstance(step, Wait) and step.ticket:
                 step.ticket.owner = flow
             events, flow.events[:] = list(flow.events), []
@@ -155,6 +186,14 @@ class Engine:
         _wake(called)
         self._tell(events)
         return step
+
+    def take(self, step: Take) -> Report:
+        """Reserve a lease's quota in the store. Without one, or for what is not metered, the pool's own reservation
+        is the reservation."""
+        books, account = self._books, self.pool.account_of(step.lease.key)
+        if books is None or account is None or not step.lease.days:
+            return Done(self.clock())
+        return books.take(step.lease, account, self.note)
 
     def abandon(self, flow: Flow) -> None:
         """Its client has left: give up what it waits for. Calling it for a request that is over does nothing."""
@@ -165,10 +204,6 @@ class Engine:
             called = self._dispatch()
         _wake(called)
         self._tell(events)
-
-    def take(self, _step: Take) -> Report:
-        """Reserve a lease's quota: one process alone needs no more than the pool's own reservation."""
-        return Done(self.clock())
 
     def _dispatch(self) -> Sequence[Ticket]:
         """Under the lock, after anything that may have freed a lane: those who wait and have one now."""
@@ -256,10 +291,10 @@ class Engine:
     def take_group(self, label: str, account: str | None) -> None:
         """Which account a key belongs to, as a hash of the account's identity. Configuration wins."""
         with self._lock:
-            if account is None or self._groups.get(label) == account:
+            if account is None or self.groups.get(label) == account:
                 return
-            self._groups[label] = account
-            for member, group in self._groups.items():
+            self.groups[label] = account
+            for member, group in self.groups.items():
                 if group == account:  # an earlier key gives the account its name
                     self.pool.assign(member, self._account(self._name(member)))
 
@@ -291,10 +326,10 @@ class Engine:
         for name, entry in self.config.accounts.items():
             if label in entry.keys:
                 return name
-        group = self._groups.get(label)
+        group = self.groups.get(label)
         labels = list(self.secrets)
         first = next(
-            (other for other in labels if group and self._groups.get(other) == group), label
+            (other for other in labels if group and self.groups.get(other) == group), label
         )
         name = f"account{labels.index(first) + 1}"
         return name if name not in self.config.accounts else f"own-{name}"
@@ -312,6 +347,12 @@ class Engine:
         with self._lock:
             return stats_report(self.pool, self.stats, self.clock())
 
+    def state(self) -> dict[str, Any]:
+        """The read model behind `GET /admin/state`."""
+        with self._lock:
+            expires = {entry.id: entry.expires for entry in self.menu.ordered}
+            return overview(self.pool, self.stats, self.clock(), expires)
+
     def usable(self) -> bool:
         """Whether at least one lane could take a small request now."""
         with self._lock:
@@ -326,6 +367,10 @@ class Engine:
         paid = [entry for entry in self.menu.ordered if not entry.model.free]
         return [*(self.menu.entries[id] for id in ids), *paid]
 
+    def listed(self) -> Iterable[Entry]:
+        """The candidates of the present list, for the next start."""
+        return self.menu.ordered
+
     def listen(self, listener: Listener) -> None:
         """Call `listener` with every event, in the thread in which it happened."""
         self._listeners.append(listener)
@@ -336,6 +381,8 @@ class Engine:
 
     def _tell(self, events: Iterable[Event]) -> None:
         for event in events:
+            if self._books:
+                self._books.hear(event)
             if isinstance(event, Blocked) and event.reason == CHARGED:
                 log.error(
                     "ALARM: %s is listed as free and has cost money; it stays closed for a day, "

@@ -57,7 +57,8 @@ GROUP = {
 
 seconds = st.sampled_from([0.0, 0.3, 1.0, 4.0, 16.0, 31.0, 61.0, 301.0, 3_700.0])
 asks = st.builds(
-    lambda **given: Ask(**given),  # of a NamedTuple, the fields with defaults would be made up, too
+    # not the NamedTuple itself: its fields with defaults would be made up, too
+    lambda **given: Ask(**given),  # noqa: PLW0108
     tokens=st.sampled_from([100, 2_000, 9_000]),
     reply_tokens=st.sampled_from([0, 100]),
     needs=st.sampled_from([frozenset[str](), frozenset({"tools"})]),
@@ -78,7 +79,7 @@ histories = st.one_of(
 )
 outcomes = st.one_of(
     st.builds(
-        lambda **given: Answered(**given),
+        lambda **given: Answered(**given),  # noqa: PLW0108
         ttft=st.floats(0.1, 30),
         total=st.floats(30, 60),
         tokens_out=st.integers(0, 900),

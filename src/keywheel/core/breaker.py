@@ -18,6 +18,7 @@ Order is by lease numbers, not by times: with a number there is no doubt which o
 first.
 """
 
+from collections.abc import Iterable
 from typing import NamedTuple
 
 from keywheel.core.policy import Health
@@ -213,15 +214,21 @@ class Breaker:
     # --- blocks ----------------------------------------------------------------------------------
 
     def block(
-        self, provenance: Provenance, until: float, reason: str, now: float, number: int
+        self,
+        provenance: Provenance,
+        until: float,
+        reason: str,
+        now: float,
+        number: int,
+        at: float | None = None,
     ) -> bool:
         """Close until a moment. A shorter block than the one of the same provenance is ignored; True when
-        it counts. `number`: the last lease handed out before."""
+        it counts. `number`: the last lease handed out before. `at`: when it was decided, if not now."""
         self._failed_number = max(self._failed_number, number)
         old = self.blocks.get(provenance)
         if until <= now or (old and old.until >= until):
             return False
-        self.blocks[provenance] = Block(until, reason, now)
+        self.blocks[provenance] = Block(until, reason, now if at is None else at)
         self._refresh()
         return True
 
@@ -230,6 +237,13 @@ class Breaker:
         block = self.blocks.pop(provenance, None)
         self._refresh()
         return block is not None and block.until > now
+
+    def forget(self, provenances: Iterable[Provenance], before: float, now: float) -> None:
+        """Another worker found the scope open: take back what was decided before that."""
+        for provenance in provenances:
+            block = self.blocks.get(provenance)
+            if block and block.at <= before:
+                self.clear(provenance, now)
 
     def reset(self) -> None:
         """Operator's hand: forget blocks, window and streak; results under way no longer count."""

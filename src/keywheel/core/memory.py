@@ -38,11 +38,11 @@ def remember(pool: Pool, now: float) -> Json:
 
 def recall(pool: Pool, saved: object, now: float) -> int:
     """Take over what was saved, for the models that are listed; how many records were passed over as unreadable."""
-    record = _mapping(saved)
-    if record.get("version") != VERSION:
-        return 1
+    record = mapping(saved)
+    if not record or record.get("version") != VERSION:
+        return int(saved != {})  # nothing was saved yet
     skipped = 0
-    known = _mapping(record.get("models"))
+    known = mapping(record.get("models"))
     for model in pool.roster.listed:
         if model.model.id in known:
             skipped += not _take_model(model, known[model.model.id])
@@ -75,7 +75,7 @@ def _learnt(learnt: Learnt) -> Json:
 
 def _take_model(model: ModelState, saved: object) -> bool:
     try:
-        found = _read_learnt(_mapping(saved))
+        found = _read_learnt(mapping(saved))
     except Unreadable:
         return False
     found.in_flight = model.learnt.in_flight
@@ -142,7 +142,8 @@ def _take_money(pool: Pool, saved: object, now: float) -> bool:
 # --- reading ---------------------------------------------------------------------------------------
 
 
-def _mapping(value: object) -> Mapping[str, object]:
+def mapping(value: object) -> Mapping[str, object]:
+    """An object as it is, anything else as an empty one."""
     return cast("Mapping[str, object]", value) if isinstance(value, dict) else {}
 
 

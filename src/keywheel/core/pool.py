@@ -11,6 +11,8 @@ from keywheel.core import openings, selection
 from keywheel.core.affinity import Affinity
 from keywheel.core.budget import Budget
 from keywheel.core.checks import KEY_LIMIT, NO_CREDITS, SCHEDULES, Checks
+from keywheel.core.marks import Reach
+from keywheel.core.marks import Reading as MarkReading
 from keywheel.core.policy import Policy
 from keywheel.core.purse import at_most
 from keywheel.core.queue import Queue
@@ -47,6 +49,10 @@ CHECKED = "GET /key"
 VISIBLE = "GET /models/user"
 DAY_SPENT = "platform-day"
 SETTINGS = "account-settings"
+CLEARS = {
+    Reach.HEURISTIC: (Provenance.HEURISTIC,),
+    Reach.ALL: tuple(Provenance),
+}
 SMALL = Ask()
 UNTRIED = Tried()
 
@@ -229,6 +235,27 @@ class Pool:
         seat.account.quota.release()
         seat.model.learnt.in_flight -= 1
         seat.model.score_anew()
+
+    # --- what other workers say ------------------------------------------------------------------
+
+    def adopt(self, reading: MarkReading, now: float) -> None:
+        """Take over what workers of the same store know. What is known here already stays as it is."""
+        for scope, reaches in reading.cleared.items():
+            for breaker in self.roster.find(scope):
+                for reach, at in reaches.items():
+                    breaker.forget(CLEARS[reach], at, now)
+        for scope, blocks in reading.blocks.items():
+            breakers = self.roster.find(scope)
+            for provenance, block in blocks.items():
+                both = provenance is Provenance.OPERATOR
+                for breaker in breakers if both else breakers[:1]:
+                    end, why, at = block.until, block.why, block.at
+                    breaker.block(provenance, end, why, now, self._number, at)
+
+    def urge_all(self) -> None:
+        """Look at every account as soon as possible."""
+        for account in self.roster.accounts:
+            self._checks.urge_account(account)
 
     # --- what others say -------------------------------------------------------------------------
 

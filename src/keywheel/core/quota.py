@@ -6,6 +6,7 @@ counts, failed ones too.
 """
 
 from collections import deque
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -19,6 +20,7 @@ TURN = 30.0  # seconds around midnight in which a send is charged to both dates
 TURN_MIN = 5.0  # a day is not trusted to be over before this many seconds of the new one …
 TURN_SPREAD = 25.0  # … plus a share of these, by account, so that accounts do not all start at once
 BUSY = 0.25  # seconds after which to look again when only requests under way are in the way
+CROWDED = 1.0  # seconds after which a minute that others filled is tried again
 KEPT_DAYS = (
     2  # yesterday counts in the first seconds of a day, and a clock may be set back by hours
 )
@@ -71,13 +73,17 @@ class Quota:
         "metered",
         "minute_cap",
         "name",
+        "remote",
+        "shared",
         "skew",
     )
 
     def __init__(self, account: Account, skew: float = 0.0) -> None:
         self.name = account.name
         self.in_flight = 0
+        self.shared = False  # others send, too: nobody knows that nothing is under way
         self.limit = 0
+        self.remote: tuple[float, int, int] | None = None  # when, and which date had how many sends
         self._configured: int | None = None
         self._used: dict[int, int] = {}
         self._stamps: deque[float] = deque()
@@ -228,6 +234,22 @@ class Quota:
         self._looked_until = 0.0
         return self._full_until
 
+    def raise_used(self, day: int, used: int) -> None:
+        """A date has at least so many sends: others share the account, or a former run made them."""
+        if used > self._used.get(day, 0):
+            self._used[day] = used
+            self._looked_until = 0.0
+
+    def restore_minute(self, stamps: Iterable[float]) -> None:
+        """A former run sent at these moments."""
+        self._stamps = deque(sorted({*self._stamps, *stamps}))
+        self._looked_until = 0.0
+
+    def crowd(self, now: float) -> None:
+        """Others who share the account have filled its minute for a moment."""
+        self._full_until = max(self._full_until, now + CROWDED)
+        self._looked_until = 0.0
+
     def reopen_minute(self) -> None:
         """Operator's hand: forget that the upstream called the minute full. What we sent still counts."""
         self._full_until = self._looked_until = 0.0
@@ -239,6 +261,8 @@ class Quota:
         the upstream's counter lags, and under-counting costs a refused request.
         """
         before = self.day_remaining(now)
+        if reading.used is not None:
+            self.remote = (now, self.day(now), reading.used)
         if reading.limit is not None and self.metered:
             self.limit = reading.limit
         if reading.used is not None:
@@ -251,7 +275,7 @@ class Quota:
         if used + self.in_flight >= self._used.get(today, 0):
             self._used[today] = used + self.in_flight
             self._lower = None
-        elif self.in_flight:
+        elif self.in_flight or self.shared:
             self._lower = None
         elif self._lower is None or self._lower[1:] != (today, used):
             self._lower = (now, today, used)

@@ -16,7 +16,7 @@ from keywheel.core.types import FOREVER, Ask
 
 SCHEMA_VERSION = 1
 Json = dict[str, Any]
-_ANY = Ask(tokens=1_000, reply_tokens=0)  # what a model's standing is judged by
+ANY = Ask(tokens=1_000, reply_tokens=0)  # what a model's standing is judged by
 
 
 def stats_report(pool: Pool, stats: Stats, now: float) -> Json:
@@ -27,10 +27,12 @@ def stats_report(pool: Pool, stats: Stats, now: float) -> Json:
         "schema_version": SCHEMA_VERSION,
         "since": stats.since,
         "totals": asdict(stats.totals),
-        "keys": [_key(key, stats.keys.get(key.name, Tally()), now) for key in roster.keys.values()],
+        "keys": [
+            key_entry(key, stats.keys.get(key.name, Tally()), now) for key in roster.keys.values()
+        ],
         "accounts": [account_entry(account, now) for account in roster.accounts.values()],
         "models": [
-            _model(model, stats.models.get(model.model.id, Tally()), pool.policy.choice, now)
+            model_entry(model, stats.models.get(model.model.id, Tally()), pool.policy.choice, now)
             for model in roster.models.values()
         ],
         "errors": [asdict(error) for error in stats.errors.values()],
@@ -69,7 +71,8 @@ def account_entry(account: AccountState, now: float) -> Json:
     }
 
 
-def _key(key: KeyState, tally: Tally, now: float) -> Json:
+def key_entry(key: KeyState, tally: Tally, now: float) -> Json:
+    """One key with its health, its counts and its times."""
     counts = key.breaker.counts(now)
     return {
         "name": key.name,
@@ -101,11 +104,12 @@ def _key_health(key: KeyState, now: float) -> Json:
     return {"state": "closed", "reason": f"{shut.cause} limit", "until": shut.until}
 
 
-def _model(model: ModelState, tally: Tally, choice: Choice, now: float) -> Json:
+def model_entry(model: ModelState, tally: Tally, choice: Choice, now: float) -> Json:
+    """One model with its standing, its health and its speed."""
     return {
         "id": model.model.id,
         "rank": model.rank + 1,
-        "score": round(ranking.score(model.learnt, model.rank, _ANY, choice), 4),
+        "score": round(ranking.score(model.learnt, model.rank, ANY, choice), 4),
         **health(model.breaker, now),
         "success_rate": tally.success_rate(),
         "ttft_ms": tally.ttft.milliseconds(),

@@ -1,0 +1,211 @@
+"""The default store: one SQLite file, shared by the workers of one gateway on one machine.
+
+There are no rooms and no shares here: a worker that cannot reach the file of its own machine sends nothing on metered
+accounts, so nobody has to leave room for it.
+"""
+
+import sqlite3
+import time
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+from keywheel.core.marks import Mark, fade
+from keywheel.core.types import DAY
+from keywheel.stores import schema
+from keywheel.stores.contract import (
+    KEPT,
+    OTHERS,
+    Answer,
+    Claim,
+    Figures,
+    Parcel,
+    Receipt,
+    Standing,
+    StoreLost,
+    Taken,
+    Tally,
+)
+from keywheel.stores.database import Database, Durability
+from keywheel.stores.rows import MarkRow, from_text, to_row
+from keywheel.stores.schema import seal
+
+KEPT_DAYS = 2  # a date may be charged a little before and after its day
+HOURS_A_DAY = 24
+
+
+class SqliteStore:
+    """`Store` and `Archive` in a file. `keep`: days of history. `group`: given by the parent of several workers.
+
+    Raises `StoreError` for a file that cannot be used, is in use, or is damaged.
+    """
+
+    inline = True
+
+    def __init__(
+        self,
+        path: Path,
+        *,
+        group: str | None = None,
+        durability: Durability = "process",
+        keep: int = 90,
+        clock: Callable[[], float] = time.time,
+    ) -> None:
+        self._clock = clock
+        self._keep = keep * HOURS_A_DAY
+        self._database = Database(path, group=group, durability=durability)
+        with self._database.transaction() as db:
+            self._birth = schema.birth(db)
+
+    def close(self) -> None:
+        """Close the file."""
+        self._database.close()
+
+    # --- what workers share ----------------------------------------------------------------------
+
+    def take(self, claim: Claim) -> Taken:
+        """See `Store.take`."""
+        if claim.caller.birth != self._birth:
+            raise StoreLost("the state file is another one than before")
+        now, writer = self._clock(), claim.caller.writer
+        with self._database.transaction() as db:
+            sends = _recent(db, claim.account, now)
+            days = [_raise(db, tally, writer) for tally in claim.tallies]
+            answer = _judge(claim, sends, days)
+            if answer is Answer.TAKEN:
+                _log_send(db, claim.account, claim.lease, now)
+                for tally, counts in zip(claim.tallies, days, strict=True):
+                    counts[writer] += 1
+                    _count(db, tally, writer, counts[writer])
+        taken = answer is Answer.TAKEN
+        return Taken(answer, len(sends) + taken, tuple(sum(counts.values()) for counts in days))
+
+    def push(self, parcel: Parcel) -> Receipt:
+        """See `Store.push`."""
+        now, writer = self._clock(), parcel.caller.writer
+        with self._database.transaction() as db:
+            days = [_raise(db, tally, writer) for tally in parcel.tallies]
+            for sent in parcel.sends:
+                if sent.lease not in _recent(db, sent.account, now):
+                    _log_send(db, sent.account, sent.lease, now - sent.age)
+            db.executemany(_MARK, [_sealed(to_row(mark)) for mark in parcel.marks])
+        standings = tuple(Standing(sum(counts.values()), 0, counts[writer]) for counts in days)
+        return Receipt(now, self._birth, standings)
+
+    def pull(self) -> tuple[Mark, ...]:
+        """See `Store.pull`."""
+        with self._database.transaction() as db:
+            texts = [text for (text,) in db.execute("SELECT text FROM mark")]
+        marks = [mark for text in texts if (mark := from_text(text))]
+        return fade(marks, self._clock())
+
+    # --- what one machine keeps ------------------------------------------------------------------
+
+    def save(self, name: str, data: bytes) -> None:
+        """See `Archive.save`."""
+        with self._database.transaction() as db:
+            row = (name, data, seal(name, data))
+            db.execute("INSERT OR REPLACE INTO snapshot VALUES (?, ?, ?)", row)
+
+    def load(self, name: str) -> bytes | None:
+        """See `Archive.load`."""
+        with self._database.transaction() as db:
+            row = db.execute("SELECT data FROM snapshot WHERE name = ?", (name,)).fetchone()
+        return row[0] if row else None
+
+    def stamps(self, account: str) -> tuple[float, ...]:
+        """See `Archive.stamps`."""
+        since = self._clock() - KEPT
+        with self._database.transaction() as db:
+            rows = db.execute("SELECT at FROM send WHERE account = ? AND at > ?", (account, since))
+            return tuple(sorted(at for (at,) in rows))
+
+    def used(self, account: str, date: int) -> int:
+        """See `Archive.used`."""
+        with self._database.transaction() as db:
+            return sum(_counts(db, account, date).values())
+
+    def add_history(self, rows: Iterable[Figures]) -> None:
+        """See `Archive.add_history`."""
+        with self._database.transaction() as db:
+            db.executemany(_ADD_HISTORY, rows)
+
+    def history(self, since: int, until: int) -> tuple[Figures, ...]:
+        """See `Archive.history`."""
+        query = (
+            "SELECT * FROM history WHERE hour >= ? AND hour < ? ORDER BY hour, key, model, client"
+        )
+        with self._database.transaction() as db:
+            return tuple(Figures(*row) for row in db.execute(query, (since, until)))
+
+    def tend(self, now: float) -> None:
+        """See `Archive.tend`."""
+        alive = {to_row(mark).key for mark in self.pull()}
+        with self._database.transaction() as db:
+            gone = [(key,) for (key,) in db.execute("SELECT key FROM mark") if key not in alive]
+            db.executemany("DELETE FROM mark WHERE key = ?", gone)
+            db.execute("DELETE FROM send WHERE at <= ?", (self._clock() - KEPT,))
+            db.execute("DELETE FROM day WHERE date < ?", (int(now // DAY) - KEPT_DAYS,))
+            db.execute("DELETE FROM history WHERE hour < ?", (int(now // 3_600) - self._keep,))
+        self._database.fold()
+
+
+# --- statements ------------------------------------------------------------------------------------
+
+_MARK = """INSERT INTO mark VALUES (?, ?, ?, ?) ON CONFLICT (key) DO UPDATE
+    SET weight = excluded.weight, text = excluded.text, seal = excluded.seal
+    WHERE excluded.weight >= weight"""
+_ADD_HISTORY = """INSERT INTO history VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)
+    ON CONFLICT (hour, key, model, client) DO UPDATE SET
+    attempts = attempts + excluded.attempts, succeeded = succeeded + excluded.succeeded,
+    failed = failed + excluded.failed, tokens_in = tokens_in + excluded.tokens_in,
+    tokens_out = tokens_out + excluded.tokens_out, latency = latency + excluded.latency,
+    ttft = ttft + excluded.ttft, first = first + excluded.first"""
+
+
+def _judge(claim: Claim, sends: dict[str, float], days: list[dict[str, int]]) -> Answer:
+    if claim.lease in sends:
+        return Answer.AGAIN
+    if len(sends) >= claim.minute_limit:
+        return Answer.MINUTE
+    places = zip(claim.tallies, days, strict=True)
+    full = any(sum(counts.values()) >= tally.limit for tally, counts in places)
+    return Answer.DAY if full else Answer.TAKEN
+
+
+def _recent(db: sqlite3.Connection, account: str, now: float) -> dict[str, float]:
+    """The sends of the last 61 s by lease; older ones are deleted."""
+    rows = db.execute("SELECT lease, at FROM send WHERE account = ?", (account,)).fetchall()
+    old = [(account, lease) for lease, at in rows if at <= now - KEPT]
+    if old:
+        db.executemany("DELETE FROM send WHERE account = ? AND lease = ?", old)
+    return {lease: at for lease, at in rows if at > now - KEPT}
+
+
+def _log_send(db: sqlite3.Connection, account: str, lease: str, at: float) -> None:
+    db.execute(
+        "INSERT INTO send VALUES (?, ?, ?, ?)", (account, lease, at, seal(account, lease, at))
+    )
+
+
+def _counts(db: sqlite3.Connection, account: str, date: int) -> dict[str, int]:
+    query = "SELECT writer, n FROM day WHERE account = ? AND date = ?"
+    return dict(db.execute(query, (account, date)).fetchall())
+
+
+def _raise(db: sqlite3.Connection, tally: Tally, writer: str) -> dict[str, int]:
+    """The counts of a date by writer, brought up to what the caller tells."""
+    counts = _counts(db, tally.account, tally.date)
+    for name, told in ((writer, tally.mine), (OTHERS, tally.others)):
+        if told > counts.setdefault(name, 0):
+            counts[name] = told
+            _count(db, tally, name, told)
+    return counts
+
+
+def _count(db: sqlite3.Connection, tally: Tally, writer: str, n: int) -> None:
+    row = (tally.account, tally.date, writer, n)
+    db.execute("INSERT OR REPLACE INTO day VALUES (?, ?, ?, ?, ?)", (*row, seal(*row)))
+
+
+def _sealed(row: MarkRow) -> tuple[object, ...]:
+    return (*row, seal(*row))
