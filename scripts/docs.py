@@ -15,7 +15,9 @@ from click import Command, Context, Group
 from keywheel.cli import cli
 from keywheel.config.table import NAME, RANGES, SETTINGS, Setting, dotted
 from keywheel.core.rows import ROWS
+from keywheel.core.troubles import WORDS
 from keywheel.core.types import Length, Row
+from keywheel.gateway.metrics import FIGURES
 
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -126,10 +128,30 @@ def _help(command: Command, name: str, parent: Context | None) -> Iterable[str]:
                 yield from _help(command.commands[child], child, context)
 
 
+def metrics() -> str:
+    """Every metric."""
+    head = ("metric", "kind", "labels", "meaning")
+    return table(
+        head,
+        (
+            (f"`{f.name}`", f.kind, ", ".join(f"`{label}`" for label in f.labels) or "–", f.help)
+            for f in FIGURES
+        ),
+    )
+
+
+def troubles() -> str:
+    """Every kind of trouble, with what is said and what can be done."""
+    head = ("code", "severity", "cause", "one thing to do")
+    return table(head, ((f"`{c}`", w.severity, w.cause, w.action) for c, w in WORDS.items()))
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
     "classification": classification,
     "settings": settings,
     "commands": commands,
+    "metrics": metrics,
+    "troubles": troubles,
 }
 
 

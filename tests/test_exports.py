@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 import threading
+import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,9 +59,11 @@ def imported(module: str, statement: str = "pass") -> tuple[set[str], list[str],
 
 
 def test_the_exported_names_exist_and_are_described() -> None:
-    assert sorted(keywheel.__all__) == ["ApiStats", "Error", "__version__", "get_api_stats"]
+    assert keywheel.__all__ == sorted(keywheel.__all__)
     for name in keywheel.__all__:
         assert getattr(keywheel, name).__doc__
+    with pytest.raises(AttributeError, match="no attribute 'rotor'"):
+        _ = keywheel.rotor  # pyright: ignore
 
 
 def test_the_version_is_that_of_the_project() -> None:
@@ -85,6 +88,25 @@ def test_importing_keywheel_loads_none_of_the_gateway() -> None:
     assert (calls, threads) == ([], 1)
 
 
+def test_importing_keywheel_takes_less_than_150_ms() -> None:
+    """The quickest of five, beside a Python that imports nothing: the machine may be busy."""
+
+    def took(statement: str) -> float:
+        began = time.perf_counter()
+        subprocess.run([sys.executable, "-c", statement], check=True)
+        return time.perf_counter() - began
+
+    assert min(took("import keywheel") - took("pass") for _ in range(5)) < 0.150
+
+
+@pytest.mark.parametrize("statement", ["keywheel.Keywheel", "keywheel.transport"])
+def test_what_needs_the_engine_loads_none_of_the_gateway_either(statement: str) -> None:
+    modules, calls, threads = imported("keywheel", statement)
+    server = SERVER_ONLY - {"dotenv"}  # which reads .env.local
+    assert not {name.partition(".")[0] for name in modules} & (server | {"sqlite3", "redis"})
+    assert (calls, threads) == ([], 1)
+
+
 def test_asking_for_help_touches_no_network_and_starts_nothing() -> None:
     modules, calls, threads = imported("keywheel.__main__")
     assert "keywheel.gateway.app" not in modules
@@ -98,7 +120,11 @@ def test_importing_the_gateway_touches_no_network_either() -> None:
 
 # --- errors ----------------------------------------------------------------------------------------
 
-KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type)]
+KINDS = [
+    kind
+    for kind in vars(errors).values()
+    if isinstance(kind, type) and kind.__module__ == errors.__name__
+]
 
 
 def test_there_is_one_tree_of_errors_and_the_docs_show_it() -> None:

@@ -83,6 +83,7 @@ def standing(folder: Path, models: int, cores: Cores) -> Generator[Stand]:
     with ExitStack() as stack:
         direct = stack.enter_context(_upstream(folder, models, cores.rest))
         proxies = [stack.enter_context(_keywheel(folder, direct.port, cores.proxy))]
+        proxies.append(stack.enter_context(_relay(folder, direct.port, cores.proxy)))
         if nginx:
             proxies.append(stack.enter_context(_nginx(folder, nginx, direct.port, cores.proxy)))
         yield Stand(direct, tuple(proxies))
@@ -125,6 +126,23 @@ def _keywheel(folder: Path, upstream: int, cores: set[int]) -> Generator[Target]
     with running("keywheel", command, folder, environment, cores) as program:
         _await(program, port, "/readyz")
         yield Target("keywheel", port, "/v1/chat/completions", program)
+
+
+@contextmanager
+def _relay(folder: Path, upstream: int, cores: set[int]) -> Generator[Target]:
+    port = _free_port()
+    command = [
+        sys.executable,
+        "-m",
+        "bench.relay",
+        "--port",
+        str(port),
+        "--upstream",
+        str(upstream),
+    ]
+    with running("relay", command, folder, {"PYTHONPATH": str(SCRIPTS)}, cores) as program:
+        _await(program, port, "/v1/key")
+        yield Target("bare relay", port, "/v1/chat/completions", program)
 
 
 @contextmanager

@@ -43,8 +43,8 @@ Change = Callable[[Pool, float], Iterable[Event] | None]
 class Subject(Protocol):
     """The engine, as far as its books need it."""
 
-    groups: dict[str, str]
-
+    @property
+    def groups(self) -> Mapping[str, str]: ...
     def clock(self) -> float: ...
     def note(self, change: Change) -> bool: ...
     def listed(self) -> Iterable[Entry]: ...
@@ -268,7 +268,7 @@ class Books:
         subject.note(lambda pool, now: saved.update(remember(pool, now)))
         archive = self._state.archive
         archive.save(LEARNT, json.dumps(saved).encode())
-        archive.save(GROUPS, json.dumps(subject.groups).encode())
+        archive.save(GROUPS, json.dumps(dict(subject.groups)).encode())
         if raws := [bytes(entry.raw) for entry in subject.listed()]:
             archive.save(LISTED, b'{"data":[' + b",".join(raws) + b"]}")
         self._flush()

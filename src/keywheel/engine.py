@@ -9,7 +9,7 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Callable, Generator, Iterable, Sequence
+from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -24,7 +24,6 @@ from keywheel.core.report import stats_report
 from keywheel.core.settlement import CHARGED
 from keywheel.core.stats import Stats
 from keywheel.core.types import (
-    Account,
     Ask,
     Blocked,
     Event,
@@ -34,10 +33,11 @@ from keywheel.core.types import (
     Outcome,
     Scope,
 )
+from keywheel.grouping import Grouping
 from keywheel.keeper import Keeper
 from keywheel.keys import KeyEntry
 from keywheel.secret import Secret
-from keywheel.stores import State
+from keywheel.stores import Figures, State
 from keywheel.wire.ask import Request
 from keywheel.wire.menu import Menu, menu
 from keywheel.wire.models import Entry
@@ -111,7 +111,7 @@ class Engine:
         self.ready = threading.Event()  # the first look at models and keys is over
         self._lock = threading.Lock()
         self._listeners: list[Listener] = []
-        self.groups: dict[str, str] = {}  # label → hash of the account's identity
+        self._grouping = Grouping(list(self.secrets), config.accounts)
         self._salt = os.urandom(32)
         self._books = books_of(state, config, self.clock, worker) if state else None
         self._keeper: Keeper | None = None
@@ -290,13 +290,13 @@ class Engine:
 
     def take_group(self, label: str, account: str | None) -> None:
         """Which account a key belongs to, as a hash of the account's identity. Configuration wins."""
+        grouping = self._grouping
         with self._lock:
-            if account is None or self.groups.get(label) == account:
+            if account is None or grouping.groups.get(label) == account:
                 return
-            self.groups[label] = account
-            for member, group in self.groups.items():
-                if group == account:  # an earlier key gives the account its name
-                    self.pool.assign(member, self._account(self._name(member)))
+            grouping.groups[label] = account
+            for member in grouping.members(account):  # an earlier key gives the account its name
+                self.pool.assign(member, grouping.account(grouping.name(member)))
 
     def note(self, change: Callable[[Pool, float], Iterable[Event] | None]) -> bool:
         """Apply a change to the pool under the lock; False when it found nothing to change."""
@@ -314,31 +314,9 @@ class Engine:
 
     def _arrange(self) -> None:
         """Put keys into accounts: as configured, else each on its own until `GET /key` says more."""
-        keys = [Key(label, self._name(label)) for label in self.secrets]
-        accounts = {key.account: self._account(key.account) for key in keys}
+        keys = [Key(label, self._grouping.name(label)) for label in self.secrets]
+        accounts = {key.account: self._grouping.account(key.account) for key in keys}
         self.pool.set_keys(accounts.values(), keys)
-
-    def _name(self, label: str) -> str:
-        """An account's name: the configured one, or `account` and the place of its first key.
-
-        So learning about one group renames no other.
-        """
-        for name, entry in self.config.accounts.items():
-            if label in entry.keys:
-                return name
-        group = self.groups.get(label)
-        labels = list(self.secrets)
-        first = next(
-            (other for other in labels if group and self.groups.get(other) == group), label
-        )
-        name = f"account{labels.index(first) + 1}"
-        return name if name not in self.config.accounts else f"own-{name}"
-
-    def _account(self, name: str) -> Account:
-        entry = self.config.accounts.get(name)
-        if entry is None:
-            return Account(name)
-        return Account(name, entry.per_minute, entry.per_day or 50, entry.concurrency)
 
     # --- reading ---------------------------------------------------------------------------------
 
@@ -366,6 +344,15 @@ class Engine:
             ids = [model.model.id for model, why in found if why != "closed"]
         paid = [entry for entry in self.menu.ordered if not entry.model.free]
         return [*(self.menu.entries[id] for id in ids), *paid]
+
+    def history(self, since: float, until: float) -> tuple[Figures, ...]:
+        """Figures by hour, key and model from `since` to `until` (UTC seconds); none where no state is kept."""
+        return self._books.history(since, until) if self._books else ()
+
+    @property
+    def groups(self) -> Mapping[str, str]:
+        """Label of a key → hash of its account's identity, for the next start."""
+        return self._grouping.groups
 
     def listed(self) -> Iterable[Entry]:
         """The candidates of the present list, for the next start."""

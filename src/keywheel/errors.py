@@ -3,6 +3,8 @@
 Error
 ├── ConfigError          a setting or key is wrong; the program does not start
 ├── StoreError           the state store cannot be used
+├── Closed               the wheel was closed
+├── Unsupported          a client of this kind cannot be served
 └── RequestFailed        a request of the library ended without an answer
     ├── InvalidRequest   400: a field is wrong
     ├── ModelNotFree     400: the model is paid or unknown
@@ -12,6 +14,8 @@ Error
     ├── UpstreamFailed   502: attempts were made and failed
     └── DeadlineExceeded 504
 """
+
+from collections.abc import Mapping
 
 
 class Error(Exception):
@@ -32,8 +36,8 @@ class RequestFailed(Error):
     `retry_after`: seconds, None if nobody knows. `attempts`: upstream requests made.
     """
 
-    status = 500
-    code = "upstream_failed"
+    status: int = 500
+    code: str = "upstream_failed"
 
     def __init__(
         self,
@@ -97,3 +101,26 @@ class DeadlineExceeded(RequestFailed):
 
     status = 504
     code = "deadline_exceeded"
+
+
+class Closed(Error):
+    """The wheel was closed; make a new one."""
+
+
+class Unsupported(Error):
+    """A client of this kind, or of this version, cannot be served; the message says what can."""
+
+
+# By the `code` of an answer: who calls the library itself gets these instead of answers.
+REFUSALS: Mapping[str, type[RequestFailed]] = {
+    kind.code: kind
+    for kind in (
+        InvalidRequest,
+        ModelNotFree,
+        ContextTooLong,
+        QuotaExhausted,
+        NoUsableLane,
+        UpstreamFailed,
+        DeadlineExceeded,
+    )
+}

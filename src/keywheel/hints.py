@@ -16,9 +16,9 @@ PASSED_ON = frozenset({b"x-session-id", b"http-referer", b"x-title"})
 PASSED_ON_PREFIX = b"x-openrouter-"
 _BEGINNINGS = (*PASSED_ON, PASSED_ON_PREFIX)
 _HARMLESS = re.compile(rb"[A-Za-z0-9_.:-]{1,64}")
-_new = random.Random(
-    os.urandom(32)
-).getrandbits  # ids are no secrets; a system call for each would be dear
+_chance = random.Random(os.urandom(32))  # ids are no secrets; a system call for each is dear
+os.register_at_fork(after_in_child=lambda: _chance.seed(os.urandom(32)))
+_new = _chance.getrandbits
 
 
 def request_id(headers: Mapping[bytes, bytes]) -> str:

@@ -9,7 +9,8 @@ from typing import Any
 from keywheel.core.attempts import Refused
 from keywheel.core.spread import spread
 from keywheel.core.types import DAY, NoLane, Verdict
-from keywheel.errors import RequestFailed
+from keywheel.errors import REFUSALS, RequestFailed, UpstreamFailed
+from keywheel.wire.replies import error_body
 
 SDK_PATIENCE = 120.0  # seconds that the OpenAI SDKs wait for a Retry-After by themselves
 MENTIONED = 5  # models named in a message
@@ -42,6 +43,27 @@ class Problem:
         if self.final or self.status == 504 or (self.status in (429, 503) and self._too_long()):
             headers["x-should-retry"] = "false"
         return headers
+
+    def body(self, dialect: str) -> bytes:
+        """The body of an answer, in the shape of a dialect."""
+        return error_body(
+            dialect,
+            status=self.status,
+            code=self.code,
+            message=self.message,
+            type=self.type,
+            param=self.param,
+            extra=self.extra,
+        )
+
+    def exception(self, attempts: int) -> RequestFailed:
+        """The same for those who call the library itself."""
+        kind = REFUSALS.get(self.code, UpstreamFailed if self.status >= 500 else RequestFailed)
+        error = kind(
+            self.message, param=self.param, retry_after=self.retry_after, attempts=attempts
+        )
+        error.status, error.code = self.status, self.code
+        return error
 
 
 def of_exception(error: RequestFailed) -> Problem:

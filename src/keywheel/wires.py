@@ -42,6 +42,7 @@ FAILURES: Mapping[str, tuple[Failure, Failure]] = {
         ("UnsupportedProtocol", Failure("unreachable", True), "reset"),
         ("WriteTimeout", Failure("timeout-write"), "timeout-write"),
         ("WriteError", Failure("reset"), "reset"),
+        ("TimeoutError", Failure("timeout-head"), "timeout-silence"),
         ("ReadTimeout", Failure("timeout-head"), "timeout-silence"),
         ("ReadError", Failure("reset"), "truncated"),
         ("RemoteProtocolError", Failure("protocol"), "protocol"),
@@ -49,10 +50,14 @@ FAILURES: Mapping[str, tuple[Failure, Failure]] = {
     )
 }
 TLS = {"ConnectError": ((ssl.SSLCertVerificationError, "tls"), (ssl.SSLError, "tls-handshake"))}
-CUT_OFF = ("disconnected", "peer closed", "without sending")  # how h11 words a connection that ended
+CUT_OFF = (
+    "disconnected",
+    "peer closed",
+    "without sending",
+)  # how h11 words a connection that ended
 
 
-def failure(error: Exception, *, headed: bool) -> Failure | None:
+def failure(error: BaseException, *, headed: bool) -> Failure | None:
     """What an exception of a client says; None for one that is no failure of a connection.
 
     `headed`: the head of the answer had come.
@@ -123,7 +128,7 @@ class Wire(httpx2.BaseTransport):
             answer.status,
             headers=answer.headers,
             stream=_Pieces(answer),
-            extensions=answer.extensions,
+            extensions=cast("dict[str, Any]", answer.extensions),  # pyright: ignore[reportUnknownMemberType]
         )
 
     def close(self) -> None:
@@ -179,7 +184,8 @@ class AsyncWire(httpx2.AsyncBaseTransport):
         settings = self._settings
         secure = settings.base_url.startswith("https:")
         return httpx2.AsyncHTTPTransport(
-            verify=_tls(settings) or ssl.create_default_context(),
+            verify=_tls(settings)
+            or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),  # the latter is not used
             trust_env=False,
             limits=httpx2.Limits(
                 max_connections=settings.connections, keepalive_expiry=IDLE_SECONDS

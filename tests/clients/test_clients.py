@@ -1,66 +1,58 @@
-"""Real clients, each in an environment of its own, against gateway and simulator on loopback."""
+"""Real clients, each in an environment of its own, against gateway and simulator on loopback: scenes × clients.
 
-import os
+The clients play at the same time, each its scenes in turn; every test judges one scene of one client.
+"""
+
 import shutil
-import subprocess
-import sys
 from collections.abc import Iterator
-from pathlib import Path
+from concurrent.futures import Future, ThreadPoolExecutor
 
 import pytest
 
-from tests.journeys.rig import Rig, rig
+from tests.clients.clients import CLIENTS, Client
+from tests.clients.scenes import KNOWN, SCENES
+from tests.clients.stage import Outcome, play
 
-HERE = Path(__file__).parent
-ROOT = HERE.parent.parent
-UV = shutil.which("uv") or str(ROOT / ".tools" / "bin" / "uv")
+pytestmark = pytest.mark.timeout(400)  # the first one waits for an installation
 
+TOGETHER = 3  # two cores are busy with that
 
-@pytest.fixture
-def running() -> Iterator[Rig]:
-    with rig() as it:
-        yield it
+Shows = dict[str, Future[dict[str, Outcome]]]
 
 
-def run(*command: str, folder: Path = HERE) -> str:
-    """The command's output; what went wrong becomes the failure's text."""
-    environment = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
-    done = subprocess.run(
-        command,
-        cwd=folder,
-        env=environment,
-        capture_output=True,
-        text=True,
-        timeout=110,
-        check=False,
-    )
-    assert done.returncode == 0, done.stdout + done.stderr
-    return done.stdout
+@pytest.fixture(scope="module")
+def shows(
+    request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Shows]:
+    """The performances of all clients that a test asks for, begun."""
+    items = (item for item in request.session.items if isinstance(item, pytest.Function))
+    clients = (item.callspec.params.get("client") for item in items if hasattr(item, "callspec"))
+    wanted = {client.name for client in clients if isinstance(client, Client)}
+    settings = {name: scene.setting for name, scene in SCENES.items()}
+    with ThreadPoolExecutor(TOGETHER) as threads:
+        yield {
+            client.name: threads.submit(
+                play, client, tmp_path_factory.mktemp(client.name), settings
+            )
+            for client in CLIENTS
+            if client.name in wanted
+        }
 
 
-def run_python(script: str, package: str, address: str) -> str:
-    """The output of a script that has one package at its disposal."""
-    isolated = (UV, "run", "--isolated", "--no-project", "--quiet", "--python", sys.executable)
-    return run(*isolated, "--with", package, "python", script, address).strip()
+def _matrix() -> Iterator[object]:
+    for client in CLIENTS:
+        marks = [] if client.of_python else [NEEDS_NPM]
+        for scene in client.scenes:
+            known = KNOWN.get((client.name, scene))
+            xfail = [pytest.mark.xfail(reason=known, strict=True)] if known else []
+            yield pytest.param(client, scene, id=f"{client.name}-{scene}", marks=marks + xfail)
 
 
-@pytest.mark.parametrize("version", ["3.54.0", "2.54.0"])
-def test_the_openai_python_sdk(running: Rig, version: str) -> None:
-    output = run_python("openai_sdk.py", f"openai=={version}", f"{running.address}/v1")
-    assert output == f"ok {version}"
+NEEDS_NPM = pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed")
 
 
-@pytest.mark.parametrize("version", ["1.3.84"])
-def test_openrouters_own_sdk(running: Rig, version: str) -> None:
-    """It validates strictly: a field of another type than OpenRouter's is an error."""
-    address = f"{running.address}/api/v1"
-    output = run_python("openrouter_sdk.py", f"openrouter=={version}", address)
-    assert output == f"ok {version}"
-
-
-@pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed")
-def test_the_openai_npm_sdk(running: Rig, tmp_path: Path) -> None:
-    for name in ("package.json", "openai_sdk.mjs"):
-        shutil.copy(HERE / name, tmp_path)
-    run("npm", "install", "--no-audit", "--no-fund", "--silent", folder=tmp_path)
-    assert run("node", "openai_sdk.mjs", f"{running.address}/v1", folder=tmp_path).strip() == "ok"
+@pytest.mark.parametrize(("client", "scene"), list(_matrix()))
+def test_a_client_gets_what_it_expects(shows: Shows, client: Client, scene: str) -> None:
+    outcome = shows[client.name].result()[scene]
+    assert "crashed" not in outcome.told, outcome.told["crashed"]
+    SCENES[scene].judge(outcome, client)

@@ -7,6 +7,8 @@ import ssl
 import struct
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from functools import partial
+from typing import Any
 
 OK = b"HTTP/1.1 200 OK\r\n"
 EMPTY = OK + b"content-length: 0\r\n\r\n"
@@ -139,6 +141,9 @@ async def serving(
     """Serve `script` for every connection; `strict`: at the end no script and no new task may be left."""
     before = asyncio.all_tasks()
     server = RawServer(script)
+    loop = asyncio.get_running_loop()
+    complain = loop.get_exception_handler()
+    loop.set_exception_handler(partial(_complain, complain))
     listener = await asyncio.start_server(server.serve_peer, host, port, ssl=tls)
     server.port = listener.sockets[0].getsockname()[1]
     server.scheme = "https" if tls else "http"
@@ -148,10 +153,21 @@ async def serving(
             await server.settle()
             await until(lambda: asyncio.all_tasks() <= before)
     finally:
+        loop.set_exception_handler(complain)
         listener.close()
         for task in tuple(server.tasks):
             task.cancel()
         await asyncio.gather(*server.tasks, return_exceptions=True)
+
+
+def _complain(
+    complain: Callable[[asyncio.AbstractEventLoop, dict[str, Any]], object] | None,
+    loop: asyncio.AbstractEventLoop,
+    context: dict[str, Any],
+) -> None:
+    """A client may refuse a handshake. In its debug mode asyncio complains of that on the server's side."""
+    if complain and "for incoming connection" not in context.get("message", ""):
+        complain(loop, context)
 
 
 def answering(*replies: bytes) -> Script:

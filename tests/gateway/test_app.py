@@ -22,11 +22,18 @@ from tests.gateway.asgi import (
 
 pytestmark = pytest.mark.anyio
 TOKEN = "Zm9vYmFyYmF6cXV4MTIzNDU2Nzg5MGFiY2RlZg"
+ADMIN = "YWRtaW4gYWRtaW4gYWRtaW4gYWRtaW4gMTIzNDU2"
 
 # Every route there is and what it needs (requirement C4); one that is missing here fails a test.
 DIALECTS = ("chat/completions", "completions", "responses", "messages", "embeddings")
 OPEN = [("GET", "/healthz"), ("GET", "/livez"), ("GET", "/readyz")]
-READ = [("GET", "/admin/stats")]
+READ = [("GET", f"/{name}") for name in ("admin/state", "admin/stats", "admin/events", "metrics")]
+OPERATOR = [
+    ("POST", f"/admin/{name}/{action}")
+    for name in ("keys/primary", "models/a/small-8b:free", "accounts/account1")
+    for action in ("enable", "disable", "reset")
+]
+SESSION = [("POST", "/login"), ("POST", "/logout")]  # open; they check for themselves
 CLIENT = [
     *(("POST", f"{prefix}/{name}") for prefix in ("/v1", "/api/v1") for name in DIALECTS),
     *(("GET", f"{prefix}/{name}") for prefix in ("/v1", "/api/v1") for name in ("key", "credits", "models")),
@@ -38,12 +45,34 @@ CREDENTIALS: dict[str, Headers] = {
     "wrong token": ((b"authorization", b"Bearer " + TOKEN[::-1].encode()),),
     "right token": ((b"authorization", b"Bearer " + TOKEN.encode()),),
     "right x-api-key": ((b"x-api-key", TOKEN.encode()),),
+    "admin token": ((b"authorization", b"Bearer " + ADMIN.encode()),),
 }
 SETTINGS = {
-    "bare loopback": GatewaySettings(),
-    "token configured": GatewaySettings(tokens=(Secret(TOKEN),)),
-    "remote": GatewaySettings(host="0.0.0.0", tokens=(Secret(TOKEN),)),
+    "bare loopback": GatewaySettings(admin_token=Secret(ADMIN)),
+    "token configured": GatewaySettings(tokens=(Secret(TOKEN),), admin_token=Secret(ADMIN)),
+    "remote": GatewaySettings(host="0.0.0.0", tokens=(Secret(TOKEN),), admin_token=Secret(ADMIN)),
 }
+ALL_PASS = dict.fromkeys(CREDENTIALS, 200)
+# What each kind of route answers to each kind of credentials; 200 stands for everything that is no refusal.
+SOME_CLIENT = {
+    "no token": 401, "wrong token": 401, "right token": 200, "right x-api-key": 200, "admin token": 401,
+}  # fmt: skip
+ADMIN_ONLY = {
+    "no token": 401, "wrong token": 401, "right token": 403, "right x-api-key": 403, "admin token": 200,
+}  # fmt: skip
+ADMIN_ALONE = ADMIN_ONLY | {
+    "right token": 401,
+    "right x-api-key": 401,
+}  # nobody knows client tokens here
+ANSWERS = {
+    "open": {"bare loopback": ALL_PASS, "token configured": ALL_PASS, "remote": ALL_PASS},
+    "client": {"bare loopback": ALL_PASS, "token configured": SOME_CLIENT, "remote": SOME_CLIENT},
+    "read": {"bare loopback": ALL_PASS, "token configured": ADMIN_ONLY, "remote": ADMIN_ONLY},
+    "operator": {
+        "bare loopback": ADMIN_ALONE, "token configured": ADMIN_ONLY, "remote": ADMIN_ONLY,
+    },
+}  # fmt: skip
+CLASSES = {"open": OPEN, "client": CLIENT, "read": READ, "operator": OPERATOR}
 
 
 @pytest.fixture
@@ -56,6 +85,7 @@ async def ask(it: App, method: str, path: str, *headers: tuple[bytes, bytes]) ->
     body = (
         HELLO | {"input": "Hello", "prompt": "Hello", "max_tokens": 9} if method == "POST" else b""
     )
+    it.gateway.draining = path == "/admin/events"  # a stream of events would not end by itself
     return (await it.call(method, path, (HOST, *headers), body)).status
 
 
@@ -67,26 +97,42 @@ async def test_the_table_of_routes_is_complete() -> None:
     served = {("POST", path) for path in gateway._hot} | {
         (method, path.replace("{id:path}", "a/small-8b:free")) for method, path in gateway._lines
     }
-    assert served == {*OPEN, *READ, *CLIENT}
+    named = {"keys": "primary", "models": "a/small-8b:free", "accounts": "account1"}
+    for kind, name in named.items():
+        served = {
+            (method, path.replace(f"{kind}/{{name:path}}", f"{kind}/{name}"))
+            for method, path in served
+        }
+    assert served == {*OPEN, *READ, *CLIENT, *OPERATOR, *SESSION}
 
 
 @pytest.mark.parametrize(
-    ("route", "settings", "credentials"),
-    list(product([*OPEN, *READ, *CLIENT], SETTINGS, CREDENTIALS)),
+    ("kind", "route", "settings", "credentials"),
+    [
+        (kind, route, *rest)
+        for kind, routes in CLASSES.items()
+        for route, *rest in product(routes, SETTINGS, CREDENTIALS)
+    ],
     ids=lambda value: " ".join(value) if isinstance(value, tuple) else value,
 )
 async def test_routes_by_settings_by_credentials(
-    route: tuple[str, str], settings: str, credentials: str
+    kind: str, route: tuple[str, str], settings: str, credentials: str
 ) -> None:
     status = await ask(app(SETTINGS[settings]), *route, *CREDENTIALS[credentials])
-    closed = settings != "bare loopback" and route not in OPEN
-    if closed and not credentials.startswith("right"):
-        assert status == 401
-    else:
+    wanted = ANSWERS[kind][settings][credentials]
+    if wanted == 200:
         assert status not in (401, 403, 404, 405, 500)
+    else:
+        assert status == wanted
 
 
-@pytest.mark.parametrize("route", [*OPEN, *READ, *CLIENT], ids=" ".join)
+async def test_without_an_admin_token_the_operators_routes_stay_closed() -> None:
+    for route in OPERATOR:
+        assert await ask(app(), *route) == 401
+        assert await ask(app(), *route, *CREDENTIALS["admin token"]) == 401
+
+
+@pytest.mark.parametrize("route", [*OPEN, *READ, *CLIENT, *OPERATOR, *SESSION], ids=" ".join)
 @pytest.mark.parametrize(
     "header",
     [(b"origin", b"http://evil.example"), (b"origin", b"null"), (b"host", b"evil.example")],
@@ -353,6 +399,7 @@ async def test_readiness_follows_the_lanes() -> None:
 async def test_no_reading_route_shows_a_key() -> None:
     it = app()
     await it.call("POST", "/v1/chat/completions", body=HELLO)
+    it.gateway.draining = True  # so that the stream of events ends
     for method, path in [*OPEN, *READ, *CLIENT]:
         if method == "GET":
             reply = await it.call(method, path)

@@ -1,16 +1,30 @@
 """Who may ask for what: hosts, origins, tokens, and settings that would be open to others."""
 
+import asyncio
+import base64
+import hashlib
 from collections.abc import Iterable
+from pathlib import Path
 
 import pytest
 
 from keywheel.config import GatewaySettings
 from keywheel.errors import ConfigError
-from keywheel.gateway.guard import Access, Guard, advice, check_settings, is_loopback
+from keywheel.gateway.admintoken import admin_token
+from keywheel.gateway.guard import (
+    PAGE_HEADER,
+    Access,
+    Guard,
+    advice,
+    check_settings,
+    is_loopback,
+)
+from keywheel.gateway.penalty import Penalty
 from keywheel.secret import Secret
 
 TOKEN = "Zm9vYmFyYmF6cXV4MTIzNDU2Nzg5MGFiY2RlZg"
 OTHER = "c29tZXRoaW5nIGVsc2UgZW50aXJlbHkgbG9uZw"
+ADMIN = "YWRtaW4gYWRtaW4gYWRtaW4gYWRtaW4gMTIzNDU2"
 HOST = (b"host", b"127.0.0.1:8787")
 OPEN = GatewaySettings()
 CLOSED = GatewaySettings(tokens=(Secret(TOKEN), Secret(OTHER)))
@@ -33,7 +47,7 @@ def bearer(token: str) -> tuple[bytes, bytes]:
 # --- hosts -----------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("access", list(Access))
+@pytest.mark.parametrize("access", [Access.OPEN, Access.CLIENT, Access.READ])
 @pytest.mark.parametrize(
     "host",
     [b"localhost", b"localhost:8787", b"LOCALHOST:1", b"127.0.0.1", b"127.0.0.1:65535", b"[::1]", b"[::1]:80"],
@@ -143,12 +157,22 @@ TRIES: Iterable[tuple[list[tuple[bytes, bytes]], bool]] = [
 ]
 
 
-@pytest.mark.parametrize("access", [Access.CLIENT, Access.READ])
 @pytest.mark.parametrize(("headers", "good"), TRIES)
 def test_with_tokens_exactly_one_right_one_is_needed(
+    headers: list[tuple[bytes, bytes]], good: bool
+) -> None:
+    assert status(HOST, *headers, settings=CLOSED) == (200 if good else 401)
+
+
+@pytest.mark.parametrize("access", [Access.READ, Access.OPERATOR])
+@pytest.mark.parametrize(("headers", "good"), TRIES)
+def test_what_is_the_operators_needs_exactly_one_right_admin_token(
     headers: list[tuple[bytes, bytes]], good: bool, access: Access
 ) -> None:
-    assert status(HOST, *headers, settings=CLOSED, access=access) == (200 if good else 401)
+    """The same tries with the tokens' parts exchanged: what opened for clients must be the admin's here."""
+    settings = GatewaySettings(tokens=(Secret(ADMIN),), admin_token=Secret(TOKEN))
+    good = good and OTHER.encode() not in headers[0][1]
+    assert status(HOST, *headers, settings=settings, access=access) == (200 if good else 401)
 
 
 @pytest.mark.parametrize(("headers", "_good"), TRIES)
@@ -254,3 +278,213 @@ def test_listening_everywhere_without_hosts_gets_advice() -> None:
     assert advice(GatewaySettings(host="0.0.0.0", tokens=token, hosts=("a",))) is None
     assert advice(GatewaySettings(host="192.0.2.1", tokens=token)) is None
     assert advice(OPEN) is None
+
+
+# --- the admin token -------------------------------------------------------------------------------
+
+BOTH = GatewaySettings(tokens=(Secret(TOKEN),), admin_token=Secret(ADMIN))
+
+
+def test_a_clients_token_is_told_that_it_is_one() -> None:
+    assert status(HOST, bearer(TOKEN), settings=BOTH, access=Access.READ) == 403
+    assert status(HOST, bearer(ADMIN), settings=BOTH, access=Access.CLIENT) == 401
+
+
+def test_an_operator_needs_the_admin_token_on_bare_loopback_too() -> None:
+    settings = GatewaySettings(admin_token=Secret(ADMIN))
+    assert status(HOST, settings=settings, access=Access.OPERATOR) == 401
+    assert status(HOST, bearer(ADMIN), settings=settings, access=Access.OPERATOR) == 200
+    assert status(HOST, settings=settings, access=Access.READ) == 200
+
+
+def test_a_kept_hash_is_as_good_as_a_configured_token() -> None:
+    guard = Guard(CLOSED, hashlib.sha256(ADMIN.encode()).digest())
+    assert guard.check([HOST, bearer(ADMIN)], Access.OPERATOR) is None
+    assert guard.check([HOST, bearer(TOKEN)], Access.OPERATOR) is not None
+
+
+def test_a_configured_token_replaces_the_kept_one() -> None:
+    guard = Guard(BOTH, hashlib.sha256(OTHER.encode()).digest())
+    assert guard.check([HOST, bearer(OTHER)], Access.OPERATOR) is not None
+
+
+@pytest.mark.parametrize(
+    ("token", "fault"),
+    [("short", "32 characters"), ("a" * 40, "different"), (TOKEN, "must differ")],
+)
+def test_an_unfit_admin_token_is_refused_and_not_shown(token: str, fault: str) -> None:
+    settings = GatewaySettings(tokens=(Secret(TOKEN),), admin_token=Secret(token))
+    with pytest.raises(ConfigError, match=fault) as caught:
+        check_settings(settings)
+    assert token not in str(caught.value)
+
+
+# --- sessions --------------------------------------------------------------------------------------
+
+
+class Clock:
+    now = 1_000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+def cookie(line: str) -> tuple[bytes, bytes]:
+    return b"cookie", f"theme=dark; {line.partition(';')[0]}".encode()
+
+
+def logged_in(clock: Clock) -> tuple[Guard, str]:
+    guard = Guard(BOTH, None, clock)
+    line = guard.log_in([HOST], Secret(ADMIN))
+    assert line
+    return guard, line
+
+
+def test_a_session_reads_and_changes_something_from_the_page_only() -> None:
+    guard, line = logged_in(Clock())
+    assert guard.check([HOST, cookie(line)], Access.READ) is None
+    problem = guard.check([HOST, cookie(line)], Access.OPERATOR)
+    assert problem
+    assert problem.status == 403
+    assert guard.check([HOST, cookie(line), (PAGE_HEADER, b"1")], Access.OPERATOR) is None
+    assert guard.check([HOST, cookie(line)], Access.CLIENT) is not None
+
+
+def test_a_session_cookie_is_the_browsers_alone_and_random() -> None:
+    guard, line = logged_in(Clock())
+    for attribute in ("HttpOnly", "SameSite=Strict", "Path=/", "Max-Age=43200"):
+        assert attribute in line
+    lines = {guard.log_in([HOST], Secret(ADMIN)) for _ in range(50)}
+    assert len(lines) == 50
+    assert len(base64.urlsafe_b64decode(line.partition("=")[2].partition(";")[0] + "=")) == 32
+
+
+def test_a_session_ends_after_twelve_hours() -> None:
+    clock = Clock()
+    guard, line = logged_in(clock)
+    clock.now += 12 * 3_600 - 1
+    assert guard.check([HOST, cookie(line)], Access.READ) is None
+    clock.now += 1
+    assert guard.check([HOST, cookie(line)], Access.READ) is not None
+
+
+def test_a_new_login_ends_the_session_before_and_so_does_a_logout() -> None:
+    guard, first = logged_in(Clock())
+    second = guard.log_in([HOST, cookie(first)], Secret(ADMIN))
+    assert second
+    assert guard.check([HOST, cookie(first)], Access.READ) is not None
+    assert guard.check([HOST, cookie(second)], Access.READ) is None
+    assert "Max-Age=0" in guard.log_out([HOST, cookie(second)])
+    assert guard.check([HOST, cookie(second)], Access.READ) is not None
+
+
+def test_only_so_many_sessions_last() -> None:
+    guard, first = logged_in(Clock())
+    for _ in range(64):
+        guard.log_in([HOST], Secret(ADMIN))
+    assert guard.check([HOST, cookie(first)], Access.READ) is not None
+
+
+def test_a_wrong_or_doubled_session_is_none() -> None:
+    guard, line = logged_in(Clock())
+    assert guard.log_in([HOST], Secret(TOKEN)) is None
+    for wrong in (
+        "keywheel_session=x",
+        "keywheel_session=",
+        line.replace("keywheel_session", "other"),
+    ):
+        assert guard.check([HOST, cookie(wrong)], Access.READ) is not None
+    assert guard.check([HOST, cookie(line), cookie(line)], Access.READ) is not None
+    assert guard.check([HOST, cookie(line), bearer(TOKEN)], Access.READ) is not None
+
+
+# --- wrong tokens are answered late ----------------------------------------------------------------
+
+
+def test_the_delay_grows_with_the_failures_of_a_peer_and_is_forgiven() -> None:
+    clock = Clock()
+    penalty = Penalty(clock)
+    delays = [penalty.failed("a") for _ in range(30)]
+    assert delays[:20] == [0.0] * 20
+    assert delays[20:24] == [0.1, 0.2, 0.4, 0.8]
+    assert delays[-1] == 5.0
+    assert penalty.failed("b") == 0.0
+    clock.now += 61
+    assert penalty.failed("a") == 0.0
+
+
+def test_the_table_of_peers_is_bounded() -> None:
+    penalty = Penalty(Clock())
+    for number in range(3_000):
+        penalty.failed(f"peer{number}")
+    assert len(penalty) == 1_024
+
+
+def test_while_a_wrong_answer_waits_nobody_else_does() -> None:
+    async def race() -> None:
+        guard, _ = logged_in(Clock())
+        wrong = guard.check([HOST, bearer(OTHER)], Access.READ)
+        assert wrong
+        for _ in range(20):
+            await guard.hold(wrong, "peer")
+        held = asyncio.create_task(guard.hold(wrong, "peer"))
+        await asyncio.sleep(0)
+        assert not held.done()
+        assert guard.check([HOST, bearer(ADMIN)], Access.READ) is None
+        held.cancel()
+
+    asyncio.run(race())
+
+
+# --- the token of the first start ------------------------------------------------------------------
+
+
+def test_the_first_start_makes_a_token_and_keeps_only_its_hash(tmp_path: Path) -> None:
+    folder = tmp_path / "new" / "state"
+    made = admin_token(OPEN, folder)
+    assert made.fresh
+    file = folder / "admin-token.sha256"
+    assert made.fresh.reveal() not in file.read_text()
+    assert file.stat().st_mode & 0o777 == 0o600
+    assert [each.name for each in folder.iterdir()] == [file.name]
+    assert len(base64.urlsafe_b64decode(made.fresh.reveal() + "=")) == 32
+    again = admin_token(OPEN, folder)
+    assert (again.digest, again.fresh) == (made.digest, None)
+    check_settings(GatewaySettings(admin_token=made.fresh))
+
+
+def test_a_configured_token_is_not_kept(tmp_path: Path) -> None:
+    found = admin_token(BOTH, tmp_path)
+    assert found.digest == hashlib.sha256(ADMIN.encode()).digest()
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("text", ["", "zz", "00" * 31, "00" * 33])
+def test_a_file_that_holds_no_hash_ends_the_start(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "admin-token.sha256"
+    file.write_text(text)
+    file.chmod(0o600)
+    with pytest.raises(ConfigError, match="holds no hash"):
+        admin_token(OPEN, tmp_path)
+
+
+def test_a_file_that_others_can_read_or_a_link_ends_the_start(tmp_path: Path) -> None:
+    admin_token(OPEN, tmp_path)
+    file = tmp_path / "admin-token.sha256"
+    file.chmod(0o640)
+    with pytest.raises(ConfigError, match="chmod 600"):
+        admin_token(OPEN, tmp_path)
+    file.chmod(0o600)
+    target = file.rename(tmp_path / "elsewhere")
+    file.symlink_to(target)
+    with pytest.raises(ConfigError, match="admin-token"):
+        admin_token(OPEN, tmp_path)
+
+
+def test_of_two_that_start_together_one_token_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = admin_token(OPEN, tmp_path)
+    monkeypatch.setattr(Path, "exists", lambda _: False)  # looked before the other had written
+    late = admin_token(OPEN, tmp_path)
+    assert (late.digest, late.fresh) == (first.digest, None)

@@ -1,11 +1,14 @@
 """Logs: their shape, what they keep quiet about, and that a log nobody reads stops nobody."""
 
+import asyncio
 import io
 import json
 import logging
 import os
+import time
 from base64 import b64encode
 from collections.abc import Iterator
+from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
@@ -32,6 +35,7 @@ def as_before() -> Iterator[None]:
     """The process's logging is put back."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
+    tell = logs._tell_request
     levels = {name: logging.getLogger(name).level for name in logs.CHATTY}
     yield
     root.handlers[:] = handlers
@@ -39,6 +43,7 @@ def as_before() -> Iterator[None]:
     for name, before in levels.items():
         logging.getLogger(name).setLevel(before)
     structlog.reset_defaults()
+    logs._tell_request = tell
 
 
 def written(out: io.StringIO | None = None, **settings: Any) -> io.StringIO:
@@ -261,3 +266,77 @@ def test_a_closed_stream_stops_nobody() -> None:
     out = written()
     out.close()
     logging.getLogger("keywheel.b").warning("request")
+
+
+# --- the line of a request -------------------------------------------------------------------------
+
+LINE = logs.Line("r1", "ok", 200, ["k a/b:free ok"], 0.25, key="k", account="a", model="a/b:free")
+
+
+async def told(out: io.StringIO, *lines: logs.Line) -> str:
+    """What is written once the lines have waited long enough."""
+    for line in lines:
+        logs.tell_request(line)
+    await asyncio.sleep(logs.FLUSH * 1.2)
+    return out.getvalue()
+
+
+def test_a_request_is_told_in_one_line_of_json() -> None:
+    out = written()
+    asyncio.run(told(out, LINE))
+    (record,) = objects(out)
+    assert datetime.fromisoformat(record.pop("timestamp")).timestamp() == pytest.approx(
+        time.time(), abs=5
+    )
+    assert record == {
+        "id": "r1", "outcome": "ok", "status": 200, "tries": ["k a/b:free ok"], "seconds": 0.25, "key": "k",
+        "account": "a", "model": "a/b:free", "event": "request", "level": "info", "logger": "keywheel.request",
+    }  # fmt: skip
+
+
+def test_lines_are_written_together_and_before_any_later_record() -> None:
+    async def scene() -> None:
+        logs.tell_request(LINE)
+        logs.tell_request(LINE)
+        assert out.getvalue() == ""
+        logging.getLogger("keywheel.b").warning("later")
+        assert [each["event"] for each in objects(out)] == ["request", "request", "later"]
+        logs.tell_request(LINE)
+        logging.getLogger().handlers[0].flush()  # as at the end of the process
+        assert len(objects(out)) == 4
+
+    out = written()
+    asyncio.run(scene())
+
+
+@pytest.mark.parametrize("evil", ["\u2028", "\x7f", "\x9b2J", "\x1b[2J", "\n"])
+def test_the_line_of_a_request_moves_no_cursor(evil: str) -> None:
+    out = written()
+    line = logs.Line("r1", "failed", 400, [], 0.1, code=f"a{evil}b")
+    assert evil not in asyncio.run(told(out, line)).removesuffix("\n")
+    assert [each["event"] for each in objects(out)] == ["request"]
+
+
+@pytest.mark.parametrize("format", ["json", "text"])
+@pytest.mark.parametrize("text", SHOWN)
+def test_the_line_of_a_request_shows_no_secret(text: str, format: str) -> None:
+    out = written(format=format)
+    said = asyncio.run(told(out, logs.Line(text, "ok", 200, [text], 0.1, dropped=(text,))))
+    assert "***" in said
+    assert not [part for part in PARTS if part in said]
+
+
+def test_requests_are_text_on_a_terminal_and_silent_above_their_level() -> None:
+    assert not asyncio.run(told(written(Terminal()), LINE)).startswith("{")
+    assert asyncio.run(told(written(level="warning"), LINE)) == ""
+
+
+def test_lines_that_nobody_reads_stop_nobody() -> None:
+    out = written()
+
+    async def scene() -> None:
+        logs.tell_request(LINE)
+        out.close()
+        await asyncio.sleep(logs.FLUSH * 1.2)
+
+    asyncio.run(scene())

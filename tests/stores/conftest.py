@@ -41,6 +41,20 @@ class Hand:
         self.now += seconds
 
 
+@pytest.fixture
+def path(tmp_path: Path) -> Path:
+    """Of a state file in a folder that does not exist yet."""
+    return tmp_path / "state" / "state.db"
+
+
+@pytest.fixture
+def quiet() -> Iterator[None]:
+    """Without the warning that some versions of SQLite deserve."""
+    logging.getLogger("keywheel.stores").setLevel(logging.CRITICAL)
+    yield
+    logging.getLogger("keywheel.stores").setLevel(logging.NOTSET)
+
+
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
     with redis_server(tmp_path_factory.mktemp("redis")) as running:

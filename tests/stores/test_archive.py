@@ -89,7 +89,7 @@ def test_tending_forgets_what_is_past_keeping_and_nothing_else(
 ) -> None:
     who = joined(archive)
     for day in range(-4, 1):
-        taken(archive, who, 1, tally("a", date=TODAY + day))
+        archive.take(claim(who, day, tally("a", date=TODAY + day)))
     archive.add_history([figures(HOUR - n) for n in (49, 48, 1)])
     ended = Block(Scope(Kind.KEY, "k"), "w", NOW, NOW + 50, Provenance.HEURISTIC, "edge")
     archive.push(Parcel(who, (ended,)))

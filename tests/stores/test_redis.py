@@ -274,3 +274,12 @@ def test_a_server_that_cannot_write_now_is_lost(clean: Server, store: RedisStore
             store.take(claim(who, 1))
         client.config_set("min-replicas-to-write", 0)
     assert store.take(claim(who, 1)).permitted
+
+
+def test_dead_marks_are_dropped_from_the_server(clean: Server, store: RedisStore) -> None:
+    who = joined(store)
+    old, new = (Count("x", slot, "w", 1) for slot in (1, 5))
+    store.push(Parcel(who, (old, new)))
+    assert store.pull() == (new,)
+    with clean.client() as client:
+        assert client.hlen("{keywheel}:marks") == 1

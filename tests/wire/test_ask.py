@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from keywheel.errors import InvalidRequest
-from keywheel.wire.ask import MAX_ID, SPEECHES, Request, read
+from keywheel.wire.ask import MAX_ID, SPEECHES, Request, read, reading
 from keywheel.wire.fields import DOCUMENTED
 
 HELLO: dict[str, dict[str, Any]] = {
@@ -260,3 +260,16 @@ def test_a_request_without_its_body_is_still_the_same_request() -> None:
     slim = request.without_body()
     assert (slim.model, slim.tokens, slim.needs) == (request.model, request.tokens, request.needs)
     assert not slim.sent
+
+
+def test_a_dialect_without_shapes_asks_for_none() -> None:
+    assert ask("embeddings", reasoning_effort="none").needs == {"embeddings", "reasoning_off"}
+
+
+def test_a_large_body_is_read_in_steps() -> None:
+    body = json.dumps({"messages": [{"role": "user", "content": "word " * 50_000}]}).encode()
+    steps = reading(body, "chat")
+    assert [next(steps, "end") for _ in range(3)] == [None] * 3
+    with pytest.raises(StopIteration) as end:
+        next(steps)
+    assert end.value.value == read(body, "chat")

@@ -85,6 +85,20 @@ def test_brackets_and_quotes_in_strings_do_not_count(content: str) -> None:
         checked(deep.encode())
 
 
+@pytest.mark.parametrize("text", ["plain " * 50, 'quoted \\ "[[[" ' * 50])
+@pytest.mark.parametrize(("depth", "fits"), [(1, True), (59, True), (60, False)])
+def test_parts_of_messages_count_with_all_that_is_around_them(
+    depth: int, fits: bool, text: str
+) -> None:
+    value = "[" * depth + json.dumps(text) + "]" * depth
+    body = '{"messages":[{"content":[{"x":' + value + "}]}]}"
+    if fits:
+        assert checked(body.encode() + b" " * 5_000)
+        return
+    with pytest.raises(InvalidRequest, match="deeper than 64"):
+        checked(body.encode() + b" " * 5_000)
+
+
 def test_a_wrong_type_is_named_with_place_and_remedy() -> None:
     fields = members(b'{"models": ["a", 5]}')
     with pytest.raises(InvalidRequest) as caught:

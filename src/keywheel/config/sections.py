@@ -45,6 +45,7 @@ class GatewaySettings:
     host: str = "127.0.0.1"  # address to listen on; another than loopback needs tokens
     port: int = 8787  # 0 takes a free one
     tokens: tuple[Secret, ...] = ()  # clients must send one of these as a bearer token
+    admin_token: Secret | None = None  # opens what is the operator's; none: made at the first start
     require_token: bool = False  # refuse to start without tokens, on loopback too
     hosts: tuple[str, ...] = ()  # further names that may stand in the Host header
     max_body: int = 10 * 1024 * 1024  # bytes

@@ -22,6 +22,7 @@ ALIASES: Mapping[str, Path] = {
     "KEYWHEEL_HOST": ("gateway", "host"),
     "KEYWHEEL_PORT": ("gateway", "port"),
     "KEYWHEEL_TOKENS": ("gateway", "tokens"),
+    "KEYWHEEL_ADMIN_TOKEN": ("gateway", "admin_token"),
 }
 ALIAS_OF: Mapping[Path, str] = {path: variable for variable, path in ALIASES.items()}
 

@@ -8,6 +8,7 @@ from keywheel.core.types import Attempted, Finished
 
 STEP = 60.0  # seconds of one point of the time line
 POINTS = 60  # an hour
+LEAST = 300.0  # seconds over which a rate is taken at least, so that a burst at the start is no forecast
 EVENTS = 400  # ended requests and attempts that are kept; a request has one or two attempts
 
 
@@ -89,7 +90,7 @@ class History:
         """Attempts a second of one account over about the last `span` seconds, or since the start if that is less."""
         first = int((now - span) // STEP) + 1
         count = sum(m.accounts[account] for m in self._minutes if m.number >= first)
-        return count / max(STEP, now - max(first * STEP, self.since))
+        return count / max(LEAST, now - max(first * STEP, self.since))
 
     def _minute(self, at: float) -> Minute:
         number = int(at // STEP)

@@ -55,7 +55,7 @@ def trouble(
 ) -> Trouble:
     """A finding in the words of the table."""
     words = WORDS[code]
-    told = {"name": name, "count": len(affects), **values}
+    told = {"scope": scope, "name": name, "count": len(affects), **values}
     return Trouble(
         code,
         words.severity,

@@ -11,18 +11,19 @@ from starlette.requests import Request
 from starlette.responses import Response
 from starlette.routing import Route
 
+from keywheel import listing
 from keywheel.engine import Engine
+from keywheel.gateway.admin import ACTIONS, KINDS, Admin
 from keywheel.gateway.figures import credits_body, key_body
 from keywheel.gateway.guard import Access, Guard
-from keywheel.gateway.inference import PLAIN, Inference, problem_body
+from keywheel.gateway.inference import PLAIN, Inference
+from keywheel.gateway.metrics import Metrics
 from keywheel.gateway.outlet import Outlet, SendMessage, raw
 from keywheel.gateway.upstream import Upstream
 from keywheel.gateway.waiting import Receive
 from keywheel.problems import Problem
 from keywheel.wire.dialects import DIALECTS
-from keywheel.wire.menu import AUTO, PREFIX
-from keywheel.wire.models import Entry
-from keywheel.wire.replies import auto_entry, models_body
+from keywheel.wire.replies import models_body
 
 Scope = Mapping[str, Any]
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -43,10 +44,11 @@ class Line:
 class Gateway:
     """Everything `keywheel serve` answers."""
 
-    def __init__(self, engine: Engine, upstream: Upstream) -> None:
+    def __init__(self, engine: Engine, upstream: Upstream, admin: bytes | None = None) -> None:
+        """`admin`: the hash of the admin token, where it is not configured."""
         self._engine = engine
         self.upstream = upstream
-        self._guard = Guard(engine.config.gateway)
+        self._guard = Guard(engine.config.gateway, admin)
         self.draining = (
             False  # the process is ending: requests under way are finished, no new ones wanted
         )
@@ -55,6 +57,7 @@ class Gateway:
             for name, dialect in DIALECTS.items()
             for prefix in PREFIXES
         }
+        self.admin = Admin(engine, self._guard, lambda: self.draining)
         self._lines = {(line.method, line.path): line for line in self._table()}
         self._cold = Starlette(
             routes=[
@@ -78,6 +81,7 @@ class Gateway:
         elif (hot := self._hot.get(scope["path"])) and scope["method"] == "POST":
             problem = self._guard.check(scope["headers"], Access.CLIENT)
             if problem:
+                await self._guard.hold(problem, _peer(scope))
                 await self._respond(send, hot.dialect, problem)
             else:
                 await hot(scope, receive, send)
@@ -96,7 +100,22 @@ class Gateway:
             Line("GET", "/healthz", self._healthz, Access.OPEN),
             Line("GET", "/livez", self._healthz, Access.OPEN),
             Line("GET", "/readyz", self._readyz, Access.OPEN),
-            Line("GET", "/admin/stats", self._stats, Access.READ),
+            Line("GET", "/admin/state", self.admin.get_state, Access.READ),
+            Line("GET", "/admin/stats", self.admin.get_stats, Access.READ),
+            Line("GET", "/admin/events", self.admin.get_events, Access.READ),
+            Line("GET", "/metrics", Metrics(self._engine).get, Access.READ),
+            Line("POST", "/login", self.admin.log_in, Access.OPEN),
+            Line("POST", "/logout", self.admin.log_out, Access.OPEN),
+        ]
+        lines += [
+            Line(
+                "POST",
+                f"/admin/{kind}/{{name:path}}/{action}",
+                self.admin.operate(kind, action),
+                Access.OPERATOR,
+            )
+            for kind in KINDS
+            for action in ACTIONS
         ]
         for prefix in PREFIXES:
             lines += [
@@ -110,7 +129,10 @@ class Gateway:
     def _guarded(self, line: Line) -> Endpoint:
         async def endpoint(request: Request) -> Response:
             problem = self._guard.check(request.scope["headers"], line.access)
-            return _answer(problem) if problem else await line.endpoint(request)
+            if problem is None:
+                return await line.endpoint(request)
+            await self._guard.hold(problem, _peer(request.scope))
+            return _answer(problem)
 
         return endpoint
 
@@ -126,9 +148,6 @@ class Gateway:
             return _json({"status": "ready"})
         return _json({"status": "no usable lane"}, 503)
 
-    async def _stats(self, _request: Request) -> Response:
-        return _json(self._engine.report())
-
     async def _key(self, _request: Request) -> Response:
         return _json(key_body(self._engine.report()))
 
@@ -136,27 +155,11 @@ class Gateway:
         return _json(credits_body(self._engine.report()))
 
     async def _models(self, _request: Request) -> Response:
-        return Response(models_body(self._entries()), media_type="application/json")
+        return Response(models_body(listing.entries(self._engine)), media_type="application/json")
 
     async def _model(self, request: Request) -> Response:
-        wanted = request.path_params["id"]
-        for entry in self._entries():
-            if _id(entry) == wanted:
-                return _json({"data": entry})
-        return _answer(
-            Problem(404, "not_found", f"{wanted!r} is no free model that can be used now; see GET /v1/models.",
-                    param="model", final=True)
-        )  # fmt: skip
-
-    def _entries(self) -> list[Any]:
-        """`auto` and the pools can what any of their models can: a request goes to one that does."""
-        models = self._engine.models()
-        wheels = [(AUTO, "the best free model that fits", models)]
-        for name, wheel in self._engine.menu.pools.items():
-            members = [entry for entry in models if wheel.takes(entry)]
-            if members:
-                wheels.append((PREFIX + name, wheel.what, members))
-        return [*(_wheel_entry(*wheel) for wheel in wheels), *(entry.raw for entry in models)]
+        found = listing.find(self._engine, request.path_params["id"])
+        return _answer(found) if isinstance(found, Problem) else _json({"data": found})
 
     # --- errors ----------------------------------------------------------------------------------
 
@@ -166,7 +169,8 @@ class Gateway:
             return _answer(problem)
         path = request.scope["path"]
         if error.status_code == 405 or path in self._hot:
-            allowed = "POST" if path in self._hot else "GET"
+            named = (error.headers or {}).get("Allow", "GET")  # "GET, HEAD", in any order
+            allowed = "POST" if path in self._hot or "POST" in named else "GET"
             problem = Problem(
                 405,
                 "method_not_allowed",
@@ -186,7 +190,7 @@ class Gateway:
 
     async def _respond(self, send: SendMessage, dialect: str, problem: Problem) -> None:
         headers = {**problem.headers(), **_challenge(problem)}
-        body = problem_body(dialect, problem)
+        body = problem.body(dialect)
         await Outlet(send).respond(problem.status, (*PLAIN, *raw(headers)), body)
 
     # --- life ------------------------------------------------------------------------------------
@@ -207,41 +211,12 @@ class Gateway:
 _ENCODED = Problem(404, "not_found", "No path with percent signs is served here.", final=True)
 
 
-def _id(entry: Any) -> str:
-    return entry["id"] if isinstance(entry, dict) else msgspec.json.decode(entry, type=_Id).id  # pyright: ignore
-
-
-def _wheel_entry(id: str, what: str, members: list[Entry]) -> dict[str, Any]:
-    features = [msgspec.json.decode(entry.raw, type=_Features) for entry in members]
-    return auto_entry(
-        id,
-        f"keywheel: {what}",
-        max((entry.model.context for entry in members), default=0),
-        inputs=_union(["text"], *(f.architecture.input_modalities for f in features)),
-        parameters=_union(*(f.supported_parameters for f in features)),
-    )
-
-
-class _Id(msgspec.Struct):
-    id: str
-
-
-class _Architecture(msgspec.Struct):
-    input_modalities: list[str] = []
-
-
-class _Features(msgspec.Struct):
-    architecture: _Architecture = msgspec.field(default_factory=_Architecture)
-    supported_parameters: list[str] = []
-
-
-def _union(*lists: list[str]) -> list[str]:
-    """Every word once, in order of first appearance."""
-    return list(dict.fromkeys(word for words in lists for word in words))
-
-
 def _json(value: Any, status: int = 200) -> Response:
     return Response(msgspec.json.encode(value), status, media_type="application/json")
+
+
+def _peer(scope: Scope) -> str:
+    return str((scope.get("client") or ("",))[0])
 
 
 def _challenge(problem: Problem) -> dict[str, str]:
@@ -251,5 +226,5 @@ def _challenge(problem: Problem) -> dict[str, str]:
 def _answer(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
     all_headers = {**problem.headers(), **_challenge(problem), **(headers or {})}
     return Response(
-        problem_body("chat", problem), problem.status, all_headers, media_type="application/json"
+        problem.body("chat"), problem.status, all_headers, media_type="application/json"
     )

@@ -23,7 +23,6 @@ from keywheel.wire.hearing import Finding, Hearing, Stage, Times
 
 log = structlog.get_logger("keywheel.exchange")
 
-OWN_HEADERS = ((b"content-type", b"application/json"), (b"user-agent", b"keywheel"))
 
 POOL = 2.0  # seconds to wait for a connection when all are in use
 

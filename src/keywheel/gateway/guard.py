@@ -6,13 +6,16 @@ Decisions use the matched route and the raw headers, never a URL put together fr
 import hashlib
 import hmac
 import re
-from collections.abc import Iterable, Sequence
+import time
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from ipaddress import ip_address
 
 from keywheel.config import GatewaySettings
 from keywheel.errors import ConfigError
+from keywheel.gateway.penalty import Penalty
+from keywheel.gateway.sessions import Sessions
 from keywheel.problems import Problem
 from keywheel.secret import Secret
 
@@ -30,6 +33,7 @@ class Access(StrEnum):
     OPEN = "open"
     CLIENT = "client"
     READ = "read"
+    OPERATOR = "operator"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +43,8 @@ class Credentials:
     hosts: tuple[str, ...]
     origins: tuple[str, ...]
     tokens: tuple[Secret, ...]
+    cookies: tuple[bytes, ...] = ()
+    from_page: bool = False
 
 
 def is_loopback(host: str) -> bool:
@@ -52,13 +58,25 @@ def is_loopback(host: str) -> bool:
 
 
 class Guard:
-    """Checks each request before anything else looks at it."""
+    """Checks each request before anything else looks at it.
 
-    def __init__(self, settings: GatewaySettings) -> None:
+    `admin`: the SHA-256 of the admin token; None: there is none, so what needs it stays closed.
+    """
+
+    def __init__(
+        self,
+        settings: GatewaySettings,
+        admin: bytes | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        configured = settings.admin_token
+        self._admin = [_digest(configured)] if configured else [admin] if admin else []
         self._tokens = [_digest(token) for token in settings.tokens]
         self._needed = (
             bool(settings.tokens) or settings.require_token or not is_loopback(settings.host)
         )
+        self.sessions = Sessions(clock)
+        self._penalty = Penalty(clock)
         self._hosts = {*LOOPBACK_NAMES, *(name.lower() for name in settings.hosts)}
         if not _is_wildcard(settings.host):
             self._hosts.add(_as_header(settings.host))
@@ -68,9 +86,35 @@ class Guard:
         brought = _credentials(headers)
         if problem := self._check_browser(brought):
             return problem
-        if access is Access.OPEN or not self._needed:
+        if access is Access.OPEN or (access is not Access.OPERATOR and not self._needed):
             return None
-        return None if self._knows(brought.tokens) else _UNAUTHORIZED
+        if access is Access.CLIENT:
+            return None if _is_one_of(brought.tokens, self._tokens) else _UNAUTHORIZED
+        return self._check_admin(brought, access)
+
+    def log_in(self, headers: Headers, token: Secret) -> str | None:
+        """The Set-Cookie line of a new session, None for a wrong token."""
+        if not _is_one_of([token], self._admin):
+            return None
+        return self.sessions.begin(_credentials(headers).cookies)
+
+    def log_out(self, headers: Headers) -> str:
+        """The Set-Cookie line that ends a session."""
+        return self.sessions.end(_credentials(headers).cookies)
+
+    async def hold(self, problem: Problem, peer: str) -> None:
+        """Keep the answer to a wrong token back for a while."""
+        if problem.status == 401:
+            await self._penalty.serve(peer)
+
+    def _check_admin(self, brought: Credentials, access: Access) -> Problem | None:
+        """The admin token, or a session; a session changes something only from the page's own script."""
+        if _is_one_of(brought.tokens, self._admin):
+            return None
+        if not brought.tokens and self.sessions.knows(brought.cookies):
+            changes = access is Access.OPERATOR
+            return _NOT_FROM_PAGE if changes and not brought.from_page else None
+        return _FORBIDDEN if _is_one_of(brought.tokens, self._tokens) else _NEEDS_ADMIN
 
     def _check_browser(self, brought: Credentials) -> Problem | None:
         """Foreign names lead here by DNS rebinding, foreign origins by a page in the user's browser."""
@@ -82,12 +126,14 @@ class Guard:
             return _CROSS_ORIGIN
         return None
 
-    def _knows(self, tokens: Sequence[Secret]) -> bool:
-        if len(tokens) != 1:
-            return False
-        digest = _digest(tokens[0])
-        matches = [hmac.compare_digest(digest, known) for known in self._tokens]
-        return any(matches)
+
+def _is_one_of(tokens: Sequence[Secret], known: Iterable[bytes]) -> bool:
+    """Whether exactly one token came, and it is one of the known; compared with all of them, in constant time."""
+    if len(tokens) != 1:
+        return False
+    digest = _digest(tokens[0])
+    matches = [hmac.compare_digest(digest, each) for each in known]
+    return any(matches)
 
 
 def check_settings(settings: GatewaySettings) -> None:
@@ -98,6 +144,7 @@ def check_settings(settings: GatewaySettings) -> None:
             f"gateway.tokens: {len(faults)} of {len(settings.tokens)} cannot be used: {faults[0]}; "
             "make one with: python3 -c 'import secrets; print(secrets.token_urlsafe(32))'"
         )
+    _check_admin_token(settings)
     if settings.require_token and not settings.tokens:
         raise ConfigError("gateway.require_token: no token is configured; set KEYWHEEL_TOKENS")
     if not is_loopback(settings.host) and not settings.tokens:
@@ -109,6 +156,16 @@ def check_settings(settings: GatewaySettings) -> None:
         match = _HOST.fullmatch(name.lower())
         if not match or match["name"] != name.lower():
             raise ConfigError(f"gateway.hosts: {name!r} is no host name (without a port)")
+
+
+def _check_admin_token(settings: GatewaySettings) -> None:
+    admin = settings.admin_token
+    if admin is None:
+        return
+    if fault := _weakness(admin.reveal()):
+        raise ConfigError(f"gateway.admin_token: cannot be used: {fault}")
+    if _is_one_of([admin], [_digest(token) for token in settings.tokens]):
+        raise ConfigError("gateway.admin_token: must differ from the tokens of clients")
 
 
 def advice(settings: GatewaySettings) -> str | None:
@@ -156,7 +213,8 @@ def _digest(token: Secret) -> bytes:
 
 def _credentials(headers: Headers) -> Credentials:
     hosts, origins, tokens = list[str](), list[str](), list[Secret]()
-    for name, value in headers:
+    cookies, from_page = list[bytes](), False
+    for name, value in [header for header in headers if header[0] in _LOOKED_AT]:
         match name:
             case b"host":
                 hosts.append(value.decode("latin-1").lower())
@@ -166,9 +224,11 @@ def _credentials(headers: Headers) -> Credentials:
                 tokens.append(_bearer(value))
             case b"x-api-key":
                 tokens.append(Secret(value.decode("latin-1")))
+            case b"cookie":
+                cookies.append(value)
             case _:
-                pass
-    return Credentials(tuple(hosts), tuple(origins), tuple(tokens))
+                from_page = True
+    return Credentials(tuple(hosts), tuple(origins), tuple(tokens), tuple(cookies), from_page)
 
 
 def _bearer(value: bytes) -> Secret:
@@ -176,6 +236,9 @@ def _bearer(value: bytes) -> Secret:
     return Secret(token.strip() if scheme.lower() == "bearer" else "")
 
 
+# A form or a link of another page cannot set this header; our page's script does.
+PAGE_HEADER = b"x-keywheel-page"
+_LOOKED_AT = frozenset({b"host", b"origin", b"authorization", b"x-api-key", b"cookie", PAGE_HEADER})
 _WRONG_HOST = Problem(
     403, "wrong_host",
     "The Host header names no address of this gateway. Use 127.0.0.1 or localhost, or list the name in gateway.hosts.",
@@ -187,3 +250,18 @@ _CROSS_ORIGIN = Problem(
 _UNAUTHORIZED = Problem(
     401, "unauthorized", "A token is needed: send Authorization: Bearer <one of KEYWHEEL_TOKENS>.", final=True
 )  # fmt: skip
+_NEEDS_ADMIN = Problem(
+    401, "unauthorized",
+    "The admin token is needed: send Authorization: Bearer <KEYWHEEL_ADMIN_TOKEN>. `keywheel serve` shows one at its "
+    "first start.",
+    final=True,
+)  # fmt: skip
+_FORBIDDEN = Problem(
+    403, "forbidden", "This is a client's token; here the admin token is needed.", final=True
+)
+_NOT_FROM_PAGE = Problem(
+    403,
+    "forbidden",
+    "A session changes something only with the header x-keywheel-page.",
+    final=True,
+)

@@ -12,12 +12,12 @@ from typing import Any
 
 import structlog
 
-from keywheel import problems
+from keywheel import hints, problems
 from keywheel.core.attempts import Refused, Served, Try
 from keywheel.core.types import Abandoned, Failed, Finished
 from keywheel.engine import Engine, Terms
 from keywheel.errors import InvalidRequest, RequestFailed
-from keywheel.gateway import hints, shortcut
+from keywheel.gateway import shortcut
 from keywheel.gateway.exchange import Exchange, Plain, Stream
 from keywheel.gateway.logs import Line, tell_request
 from keywheel.gateway.outlet import Outlet, SendMessage, raw
@@ -26,7 +26,7 @@ from keywheel.gateway.upstream import Upstream
 from keywheel.gateway.waiting import KeepAlive, Receive, Watch
 from keywheel.problems import Problem
 from keywheel.wire.ask import Request, read, reading
-from keywheel.wire.replies import error_body, error_event
+from keywheel.wire.replies import error_event
 
 Scope = Mapping[str, Any]
 
@@ -241,7 +241,7 @@ class Inference:
             )
             await visit.outlet.finish(event)
             return
-        body = problem_body(self.dialect, problem)
+        body = problem.body(self.dialect)
         headers = {"x-request-id": visit.request_id, "x-keywheel-attempts": str(len(visit.tries))}
         await visit.outlet.respond(
             problem.status, (*PLAIN, *raw(headers | problem.headers())), body
@@ -294,16 +294,3 @@ def _own_headers(visit: Visit, served: Served) -> hints.Headers:
 def _lane_headers(key: str, account: str, model: str) -> hints.Headers:
     names = {"x-keywheel-key": key, "x-keywheel-account": account, "x-keywheel-model": model}
     return tuple(raw(names))
-
-
-def problem_body(dialect: str, problem: Problem) -> bytes:
-    """A problem in the shape of a dialect."""
-    return error_body(
-        dialect,
-        status=problem.status,
-        code=problem.code,
-        message=problem.message,
-        type=problem.type,
-        param=problem.param,
-        extra=problem.extra,
-    )

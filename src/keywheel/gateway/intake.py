@@ -22,7 +22,6 @@ from uvicorn.protocols.http.httptools_impl import (
     RequestResponseCycle,
 )
 
-from keywheel.gateway.inference import problem_body
 from keywheel.gateway.outlet import raw
 from keywheel.gateway.shortcut import EXTENSION, Shortcut
 from keywheel.problems import Problem
@@ -98,21 +97,11 @@ class Intake(HttpToolsProtocol):
         """Check the head before anything is done with it. What is raised here ends in `send_400_response`."""
         self._in_head = False
         self._await(BODY_SECONDS)
-        if len(self.url) > TARGET:
-            self._refuse(_TARGET_TOO_LONG)
-        size = sum([len(name) + len(value) for name, value in self.headers], len(self.url))
-        if len(self.headers) > HEADERS or size > HEAD_SIZE:
-            self._refuse(_HEAD_TOO_LARGE)
-        if not self.url.startswith(b"/"):  # absolute forms are for proxies
-            self._refuse(_MALFORMED)
+        if problem := self._objection():
+            self._problem = problem
+            raise ValueError(problem.code)
         if self.parser.should_upgrade():
-            if not self._offers_upgrade():  # CONNECT
-                self._refuse(_MALFORMED)
-            return
-        if max(len(self.connections), len(self.tasks)) >= (self.limit_concurrency or inf):
-            self._refuse(_CROWDED)
-        if getattr(self.app, "draining", False) and self.parser.get_method() != b"GET":
-            self._refuse(_ENDING)
+            return  # `_decline` follows
         super().on_headers_complete()
         if self.pipeline:  # it came in one piece with the request under way
             self.flow.resume_reading()
@@ -144,7 +133,7 @@ class Intake(HttpToolsProtocol):
             self.transport.abort()  # an answer is on its way: nothing of ours may stand inside it
             return
         problem = self._problem
-        body = problem_body("chat", problem)
+        body = problem.body("chat")
         head = (
             b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n"
             % len(body)
@@ -169,19 +158,31 @@ class Intake(HttpToolsProtocol):
             super()._start_asgi_task(cycle, _unframed(cycle, app))
             return
         self._shortcut = Shortcut(cycle)
-        cycle.scope["extensions"] = {EXTENSION: self._shortcut}
+        cycle.scope["extensions"] = {EXTENSION: self._shortcut}  # pyright: ignore[reportGeneralTypeIssues]
         task = self._shortcut.task = self.loop.create_task(cycle.run_asgi(app))
         task.add_done_callback(self.tasks.discard)
         self.tasks.add(task)
+
+    def _objection(self) -> Problem | None:
+        """What forbids to take up the request whose head has come."""
+        size = sum([len(name) + len(value) for name, value in self.headers], len(self.url))
+        if len(self.url) > TARGET:
+            return _TARGET_TOO_LONG
+        if len(self.headers) > HEADERS or size > HEAD_SIZE:
+            return _HEAD_TOO_LARGE
+        if not self.url.startswith(b"/") or self.parser.get_method() == b"CONNECT":
+            return _MALFORMED  # absolute forms and tunnels are for proxies
+        if max(len(self.connections), len(self.tasks)) >= (self.limit_concurrency or inf):
+            return _CROWDED
+        if getattr(self.config.app, "draining", False) and self.parser.get_method() != b"GET":
+            return _ENDING
+        return None
 
     def _is_answering(self) -> bool:
         """Whether a whole request is here and its answer is not complete."""
         if self.pipeline:
             return True
         return self._in_head and self.cycle is not None and not self.cycle.response_complete  # pyright: ignore[reportUnnecessaryComparison]
-
-    def _offers_upgrade(self) -> bool:
-        return any(name == b"upgrade" for name, _ in self.headers)
 
     def _decline(self, rest: bytes) -> None:
         """Take a request that offers another protocol for the plain request it is too (RFC 9110, 7.8).
@@ -208,10 +209,6 @@ class Intake(HttpToolsProtocol):
 
     def _await(self, patience: float | None) -> None:
         self.patience, self._since = patience, 0.0
-
-    def _refuse(self, problem: Problem) -> None:
-        self._problem = problem
-        raise ValueError(problem.code)
 
 
 def _unframed(cycle: RequestResponseCycle, app: ASGI3Application) -> ASGI3Application:

@@ -12,9 +12,10 @@ from keywheel.core.rows import ROWS
 from keywheel.core.types import Failed
 from keywheel.engine import Engine, Terms
 from keywheel.errors import RequestFailed
-from keywheel.gateway.exchange import OWN_HEADERS, Exchange, Stream
+from keywheel.gateway.exchange import Exchange, Stream
 from keywheel.gateway.run import upstream
 from keywheel.gateway.upstream import Upstream
+from keywheel.hints import OWN_HEADERS
 from keywheel.problems import Problem
 from keywheel.wire.ask import read
 

@@ -87,7 +87,8 @@ class Shortcut(Outlet):
 
     def put(self, data: bytes) -> None:
         """Send a piece of the body."""
-        self._write(b"%x\r\n%b\r\n" % (len(data), data))
+        if not self._cycle.disconnected:
+            self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
 
     @property
     def full(self) -> bool:

@@ -16,6 +16,7 @@ import re
 import ssl
 import time
 from collections.abc import Sequence
+from functools import lru_cache
 
 from keywheel.gateway.connection import Connection, Phase, Sink, Timeouts, UpstreamError
 from keywheel.gateway.dial import Dialer, parse_origin, parse_proxy, tls_context
@@ -113,7 +114,7 @@ class Upstream:
     ) -> bytes:
         if not OWN_HEADERS.isdisjoint([name.lower() for name, _ in headers]):
             raise ValueError("host, connection and length headers are set by the client itself")
-        line = f"{method} ".encode("ascii") + self._path + f"{path} HTTP/1.1\r\n".encode("ascii")
+        line = _request_line(method, self._path, path)
         lines = [line, self._fixed, *[b"%b: %b\r\n" % header for header in headers]]
         if body or method not in {"GET", "HEAD"}:
             lines.append(b"content-length: %d\r\n" % len(body))
@@ -122,9 +123,17 @@ class Upstream:
         breaks = len(lines) + 1  # the fixed part is two lines
         del lines  # the key is in it, and a traceback may show what is here
         whole = head.count(b"\n") == head.count(b"\r") == breaks and b"\0" not in head
-        if not whole or not REQUEST_LINE.fullmatch(line):
-            raise ValueError("method, path or a header holds a character that HTTP forbids")
+        if not whole:
+            raise ValueError("a header holds a character that HTTP forbids")
         return head
+
+
+@lru_cache(256)
+def _request_line(method: str, base: bytes, path: str) -> bytes:
+    line = f"{method} ".encode("ascii") + base + f"{path} HTTP/1.1\r\n".encode("ascii")
+    if not REQUEST_LINE.fullmatch(line):
+        raise ValueError("method or path holds a character that HTTP forbids")
+    return line
 
 
 class Response:

@@ -15,7 +15,9 @@ from keywheel.stores.contract import (
     Taken,
     Tally,
 )
+from keywheel.stores.diary import Diary
 from keywheel.stores.files import set_aside
+from keywheel.stores.ledger import Emptied, Ledger, Need
 from keywheel.stores.opening import State, open_state, place_of
 
 __all__ = [
@@ -23,7 +25,11 @@ __all__ = [
     "Archive",
     "Caller",
     "Claim",
+    "Diary",
+    "Emptied",
     "Figures",
+    "Ledger",
+    "Need",
     "Parcel",
     "Receipt",
     "Sent",

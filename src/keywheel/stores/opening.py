@@ -63,20 +63,18 @@ def open_state(settings: Settings, group: str | None = None) -> State:
     Raises `ConfigError` for a URL that cannot be read, `StoreError` for a store that cannot be used.
     """
     place = place_of(settings)
-    match place:
-        case InMemory():
-            memory = MemoryStore(keep=settings.keep)
-            return State(memory, memory)
-        case InFile(path):
-            file = _open_file(path, settings, group)
-            return State(file, file)
-        case InRedis():
-            archive = _open_file(default_file(), settings, group)
-            try:
-                return State(_open_redis(place, settings), archive)
-            except BaseException:
-                archive.close()
-                raise
+    if isinstance(place, InMemory):
+        memory = MemoryStore(keep=settings.keep)
+        return State(memory, memory)
+    if isinstance(place, InFile):
+        file = _open_file(place.path, settings, group)
+        return State(file, file)
+    archive = _open_file(default_file(), settings, group)
+    try:
+        return State(_open_redis(place, settings), archive)
+    except BaseException:
+        archive.close()
+        raise
 
 
 def _open_file(path: Path, settings: Settings, group: str | None) -> "SqliteStore":

@@ -29,7 +29,7 @@ from keywheel.stores.contract import (
     Taken,
 )
 from keywheel.stores.rows import from_text, to_row
-from keywheel.stores.scripts import PUSH, TAKE
+from keywheel.stores.scripts import DROP, PUSH, TAKE
 from keywheel.stores.urls import InRedis
 
 log = logging.getLogger("keywheel.stores")
@@ -37,6 +37,7 @@ log = logging.getLogger("keywheel.stores")
 SCHEMA = "1"
 LARGEST = 2**53
 MOST_MARKS = 50_000  # rows that are read at most; a pool has some hundreds
+DROPPED = 1_000  # rows that are dropped at once; a script takes some thousands of arguments
 KEEP_ALL = "noeviction"
 LASTING = ("WRONGPASS", "NOAUTH", "NOPERM", "invalid username", "unknown command")
 
@@ -100,7 +101,8 @@ class RedisStore:
         marks = [mark for text in rows.values() if (mark := from_text(text.partition(" ")[2]))]
         kept = fade(marks, seconds)
         if gone := rows.keys() - {to_row(mark).key for mark in kept}:
-            self._ask(lambda: self._client.hdel(self._key("marks"), *gone))
+            pairs = [text for key in sorted(gone)[:DROPPED] for text in (key, rows[key])]
+            self._run(DROP, [self._key("marks")], pairs)
         return kept
 
     # --- inner -----------------------------------------------------------------------------------

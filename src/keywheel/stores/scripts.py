@@ -87,3 +87,9 @@ end
 call('EXPIRE', KEYS[3], 2764800)
 if ARGV[6] == '1' then call('HDEL', KEYS[2], slot) end
 return {string.format('%.6f', now), call('GET', KEYS[1]), standings}"""
+
+# KEYS: marks. ARGV: of each mark to drop its key, and the text it had: one that was told anew meanwhile stays.
+DROP = """
+for i = 1, #ARGV, 2 do
+  if redis.call('HGET', KEYS[1], ARGV[i]) == ARGV[i + 1] then redis.call('HDEL', KEYS[1], ARGV[i]) end
+end"""

@@ -31,6 +31,9 @@ from keywheel.stores.schema import seal
 
 KEPT_DAYS = 2  # a date may be charged a little before and after its day
 HOURS_A_DAY = 24
+AHEAD = (
+    5.0  # seconds; a stamp from later was set before the clock was put back, and counts from now on
+)
 
 
 class SqliteStore:
@@ -95,8 +98,7 @@ class SqliteStore:
         """See `Store.pull`."""
         with self._database.transaction() as db:
             texts = [text for (text,) in db.execute("SELECT text FROM mark")]
-        marks = [mark for text in texts if (mark := from_text(text))]
-        return fade(marks, self._clock())
+        return _marks(texts, self._clock())
 
     # --- what one machine keeps ------------------------------------------------------------------
 
@@ -139,10 +141,10 @@ class SqliteStore:
 
     def tend(self, now: float) -> None:
         """See `Archive.tend`."""
-        alive = {to_row(mark).key for mark in self.pull()}
         with self._database.transaction() as db:
-            gone = [(key,) for (key,) in db.execute("SELECT key FROM mark") if key not in alive]
-            db.executemany("DELETE FROM mark WHERE key = ?", gone)
+            rows = dict(db.execute("SELECT key, text FROM mark").fetchall())
+            alive = {to_row(mark).key for mark in _marks(rows.values(), self._clock())}
+            db.executemany("DELETE FROM mark WHERE key = ?", [(k,) for k in rows.keys() - alive])
             db.execute("DELETE FROM send WHERE at <= ?", (self._clock() - KEPT,))
             db.execute("DELETE FROM day WHERE date < ?", (int(now // DAY) - KEPT_DAYS,))
             db.execute("DELETE FROM history WHERE hour < ?", (int(now // 3_600) - self._keep,))
@@ -162,6 +164,10 @@ _ADD_HISTORY = """INSERT INTO history VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?
     ttft = ttft + excluded.ttft, first = first + excluded.first"""
 
 
+def _marks(texts: Iterable[str], now: float) -> tuple[Mark, ...]:
+    return fade((mark for text in texts if (mark := from_text(text))), now)
+
+
 def _judge(claim: Claim, sends: dict[str, float], days: list[dict[str, int]]) -> Answer:
     if claim.lease in sends:
         return Answer.AGAIN
@@ -175,16 +181,17 @@ def _judge(claim: Claim, sends: dict[str, float], days: list[dict[str, int]]) ->
 def _recent(db: sqlite3.Connection, account: str, now: float) -> dict[str, float]:
     """The sends of the last 61 s by lease; older ones are deleted."""
     rows = db.execute("SELECT lease, at FROM send WHERE account = ?", (account,)).fetchall()
-    old = [(account, lease) for lease, at in rows if at <= now - KEPT]
-    if old:
-        db.executemany("DELETE FROM send WHERE account = ? AND lease = ?", old)
-    return {lease: at for lease, at in rows if at > now - KEPT}
+    for lease, at in rows:
+        if at > now + AHEAD:
+            _log_send(db, account, lease, now)
+        elif at <= now - KEPT:
+            db.execute("DELETE FROM send WHERE account = ? AND lease = ?", (account, lease))
+    return {lease: min(at, now) for lease, at in rows if at > now - KEPT}
 
 
 def _log_send(db: sqlite3.Connection, account: str, lease: str, at: float) -> None:
-    db.execute(
-        "INSERT INTO send VALUES (?, ?, ?, ?)", (account, lease, at, seal(account, lease, at))
-    )
+    row = (account, lease, at)
+    db.execute("INSERT OR REPLACE INTO send VALUES (?, ?, ?, ?)", (*row, seal(*row)))
 
 
 def _counts(db: sqlite3.Connection, account: str, date: int) -> dict[str, int]:

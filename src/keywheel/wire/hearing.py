@@ -127,7 +127,11 @@ class Hearing:
     def begin(self, status: int, headers: Headers) -> None:
         """The head has come; header names are in lower case."""
         self._status, self._headers = status, headers
-        self.streams = self._stream and status == 200 and _is_event_stream(headers)
+        self.streams = (
+            self._stream
+            and status == 200
+            and _content_type(headers).lower().startswith(b"text/event-stream")
+        )
 
     def wait(self, now: float) -> float:
         """Seconds that the next piece of the body may take."""
@@ -169,7 +173,7 @@ class Hearing:
         self.body = bytes(self.held)
         self.held = bytearray()
         if not self._stream:
-            usage = usage_of_good(self.body, self._dialect.name, self._header_text())
+            usage = usage_of_good(self.body, self._dialect.name, _content_type(self._headers))
             if usage is not None:
                 return self._answered(now, usage, "ok")
         verdict = self._verdict(Phase.BODY, self.body, now)
@@ -316,8 +320,8 @@ _END_KINDS = {
 }
 
 
-def _is_event_stream(headers: Headers) -> bool:
+def _content_type(headers: Headers) -> bytes:
     for name, value in headers:
         if name == b"content-type":
-            return value.lower().startswith(b"text/event-stream")
-    return False
+            return value
+    return b""

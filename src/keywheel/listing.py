@@ -1,0 +1,67 @@
+"""`GET /models` in OpenRouter's shape: `auto` and the pools first, then what can be used now, best first."""
+
+from typing import Any
+
+import msgspec
+
+from keywheel.engine import Engine
+from keywheel.problems import Problem
+from keywheel.wire.menu import AUTO, PREFIX
+from keywheel.wire.models import Entry
+from keywheel.wire.replies import auto_entry
+
+
+class _Id(msgspec.Struct):
+    id: str
+
+
+class _Architecture(msgspec.Struct):
+    input_modalities: list[str] = []
+
+
+class _Features(msgspec.Struct):
+    architecture: _Architecture = msgspec.field(default_factory=_Architecture)
+    supported_parameters: list[str] = []
+
+
+_decode_id = msgspec.json.Decoder(_Id).decode
+_decode_features = msgspec.json.Decoder(_Features).decode
+encode = msgspec.json.encode
+
+
+def entries(engine: Engine) -> list[dict[str, Any] | msgspec.Raw]:
+    """Every entry. `auto` and the pools can what any of their models can: a request goes to one that does."""
+    models = engine.models()
+    wheels = [(AUTO, "the best free model that fits", models)]
+    for name, wheel in engine.menu.pools.items():
+        members = [entry for entry in models if wheel.takes(entry)]
+        if members:
+            wheels.append((PREFIX + name, wheel.what, members))
+    return [*(_wheel(*wheel) for wheel in wheels), *(msgspec.Raw(entry.raw) for entry in models)]
+
+
+def find(engine: Engine, id: str) -> dict[str, Any] | msgspec.Raw | Problem:
+    """The entry of one model."""
+    for entry in entries(engine):
+        if (entry["id"] if isinstance(entry, dict) else _decode_id(entry).id) == id:
+            return entry
+    return Problem(
+        404, "not_found", f"{id!r} is no free model that can be used now; see GET /v1/models.",
+        param="model", final=True,
+    )  # fmt: skip
+
+
+def _wheel(id: str, what: str, members: list[Entry]) -> dict[str, Any]:
+    features = [_decode_features(entry.raw) for entry in members]
+    return auto_entry(
+        id,
+        f"keywheel: {what}",
+        max((entry.model.context for entry in members), default=0),
+        inputs=_union(["text"], *(f.architecture.input_modalities for f in features)),
+        parameters=_union(*(f.supported_parameters for f in features)),
+    )
+
+
+def _union(*lists: list[str]) -> list[str]:
+    """Every word once, in order of first appearance."""
+    return list(dict.fromkeys(word for words in lists for word in words))

@@ -1,0 +1,218 @@
+"""What reaches a client is what the upstream said, byte for byte, however it was cut on the way (issue: I27)."""
+
+import json
+from dataclasses import replace
+
+import pytest
+
+from tests.faultproxy import Weather, asked
+from tests.faults.rig import PATIENT, rig
+from tests.faults.speech import (
+    DONE,
+    GOOD,
+    HELLO,
+    STOP,
+    chunk,
+    head,
+    in_pieces,
+    json_reply,
+    piece,
+    says,
+    sse,
+)
+from tests.wire.streaming import EOLS, NAMES, dialect, recorded, scan, with_eol
+
+pytestmark = pytest.mark.anyio
+PATHS = {"messages": "/v1/messages", "responses": "/v1/responses"}
+BODIES = {
+    "/v1/messages": {"model": "auto", "max_tokens": 9, "messages": [{"role": "user", "content": "x"}]},
+    "/v1/responses": {"model": "auto", "input": "x"},
+    "/v1/chat/completions": {"model": "auto", "messages": [{"role": "user", "content": "x"}]},
+}  # fmt: skip
+COMMITTED = [name for name in NAMES if scan(dialect(name), [recorded(name)])["committed"]]
+BOM = b"\xef\xbb\xbf"
+
+
+async def heard(name: str, raw: bytes, size: int) -> tuple[bytes, list[str]]:
+    """What a client gets of a stream that arrives in pieces of `size` bytes, and what became of the attempts."""
+    path = PATHS.get(name.partition("-")[0], "/v1/chat/completions")
+    async with rig(says(sse(raw), size=size)) as it:
+        reply = await it.http.post(path, json=BODIES[path] | {"stream": True})
+        assert reply.status_code == 200
+        await it.settle()
+        return reply.content, it.rows
+
+
+@pytest.mark.parametrize("eol", EOLS, ids=["LF", "CR", "CRLF"])
+@pytest.mark.parametrize("name", COMMITTED)
+async def test_a_stream_reads_the_same_in_one_piece_and_byte_by_byte(name: str, eol: bytes) -> None:
+    raw = with_eol(recorded(name), eol)
+    seen = scan(dialect(name), [raw])
+    whole, rows = await heard(name, raw, 0)
+    assert whole.startswith(
+        seen["passed"] + (seen["mend"] if seen["end"] == "done-missing" else b"")
+    )
+    assert (b'"error"' in whole[len(seen["passed"]) :]) == (seen["end"] in ("error", "truncated"))
+    single, same = await heard(name, raw, 1)
+    assert (single.removesuffix(b"\n"), same) == (whole.removesuffix(b"\n"), rows)
+
+
+@pytest.mark.xfail(
+    reason="the driver stops at [DONE] before the last LF of a CR LF that was cut in two",
+    strict=asked() is None,  # other weather may bring both at once
+)
+async def test_the_last_line_end_is_whole_though_it_was_cut_in_two() -> None:
+    raw = with_eol(HELLO + STOP + DONE, b"\r\n")
+    assert await heard("chat", raw, 1) == (raw, ["ok"])
+
+
+@pytest.mark.parametrize("size", [0, 1])
+async def test_a_mark_and_data_of_several_lines_pass_unchanged(size: int) -> None:
+    first = BOM + HELLO
+    lines = b'data: {"choices":[\ndata: {"delta":{"content":"two lines"}}]}\nid: 7\nretry: 9\n\n'
+    raw = first + b": comment\n\n" + lines + b"event: x\n" + STOP + DONE
+    assert await heard("chat", raw, size) == (raw, ["ok"])
+
+
+ODD = [
+    b"\xff\xfe",
+    b"\xed\xa0\x80",
+    b"\0",
+    rb"\ud800",
+    rb"\u0000",
+    "\u2028".encode(),
+    b"\xf0\x9f\x99",
+]
+
+
+@pytest.mark.parametrize("odd", ODD)
+@pytest.mark.parametrize("size", [0, 1])
+async def test_fault_37_bytes_that_are_no_text_pass_unchanged(odd: bytes, size: int) -> None:
+    raw = HELLO + HELLO.replace(b"Hello", odd) + HELLO + STOP + DONE
+    assert await heard("chat", raw, size) == (raw, ["ok"])
+
+
+async def test_fault_35_what_follows_the_end_marker_is_not_passed_on() -> None:
+    raw = HELLO + STOP + DONE
+    more = chunk({"content": "more"})
+    for size in (0, 1):
+        assert await heard("chat", raw + more, size) == (raw, ["ok"])
+
+
+async def test_fault_42_the_answer_names_the_model_that_answered() -> None:
+    other = json.dumps({**GOOD, "model": "someone/else"}).encode()
+    async with rig(says(json_reply(other))) as it:
+        assert (await it.ask()).body == other
+    raw = chunk({"content": "x"}, model="someone/else") + STOP + DONE
+    assert (await heard("chat", raw, 0))[0] == raw
+
+
+async def test_fault_43_a_redirect_is_not_followed_and_the_key_stays_here() -> None:
+    async with rig() as elsewhere:
+        where = b"location: http://127.0.0.1:%d/api/v1" % elsewhere.proxy.port
+        moved = head(where, b"content-length: 0", status=b"307 Temporary Redirect")
+        async with rig(says(moved)) as it:
+            assert (await it.ask()).status == 200
+            assert it.rows == ["3 redirect", "ok"]
+        assert elsewhere.proxy.accepted == 0
+
+
+async def test_fault_45_trailers_and_headers_of_the_upstream_stay_behind() -> None:
+    body = sse(HELLO, STOP, DONE).removesuffix(b"\r\n") + b"set-cookie: a=b\r\n\r\n"
+    async with rig(says(body.replace(b"\r\n", b"\r\nset-cookie: c=d\r\nserver: x\r\n", 1))) as it:
+        told = await it.ask(stream=True)
+        assert it.rows == ["ok"]
+        assert not {"set-cookie", "server", "trailer"} & set(told.headers)
+        assert b"cookie" not in told.body
+
+
+@pytest.mark.parametrize(
+    "usage",
+    [None, {}, {"prompt_tokens": -5, "completion_tokens": -1}, {"prompt_tokens": 10**30}, "many"],
+    ids=["none", "empty", "negative", "huge", "a word"],
+)  # fmt: skip
+async def test_fault_41_figures_that_cannot_be_are_counted_as_nothing(usage: object) -> None:
+    async with rig(says(json_reply({**GOOD, "usage": usage}))) as it:
+        assert (await it.ask()).status == 200
+        totals = (await it.stats())["totals"]
+        assert (totals["tokens_in"], totals["tokens_out"]) == (0, 0)
+
+
+DOWN = {"error": {"code": 503, "message": "gone"}}
+MOMENTS = {  # header → seconds that the model may be closed at most and at least
+    "39 NaN": (b"retry-after: NaN", 0, 20),
+    "39 negative": (b"retry-after: -5", 0, 20),
+    "39 beyond all numbers": (b"retry-after: 1e999", 0, 20),
+    "39 in the past": (b"retry-after: Mon, 01 Jan 2001 00:00:00 GMT", 0, 20),
+    "39 two": (b"retry-after: 40", 39, 50),
+    "39 more than a failure may say": (b"retry-after: 100000", 0, 301),
+    "40 reset in seconds": (b"x-ratelimit-reset: {now:.0f}", 38, 50),
+    "40 reset in milliseconds": (b"x-ratelimit-reset: {ms:.0f}", 38, 50),
+}
+
+
+@pytest.mark.parametrize("name", MOMENTS)
+async def test_a_moment_is_believed_within_its_bounds(name: str) -> None:
+    line, least, most = MOMENTS[name]
+    async with rig() as it:
+        until = it.clock() + 40
+    text = line.decode().format(now=until, ms=until * 1000).encode()
+    refused = json_reply(DOWN, b"content-type: application/json", text, status=b"503 Down")
+    async with rig(says(refused)) as it:
+        assert (await it.ask()).status == 200
+        closed = [m for m in (await it.stats())["models"] if m["state"] != "open"]
+        left = closed[0]["until"] - it.clock() if closed else 0
+        assert least <= left <= most, left
+
+
+# --- slow, and within the limits --------------------------------------------------------------------
+
+
+async def test_fault_16_content_in_drops_is_ended_by_the_deadline_and_blames_nobody() -> None:
+    limits = replace(PATIENT, gap=5.0)
+    drops = [piece(chunk({"content": "x"}))] * 1000
+    async with rig(in_pieces(sse(ended=False), drops, 0.02), limits=limits) as it:
+        told = await it.ask(stream=True, headers={"x-request-timeout": "0.3"})
+        assert told.code == "deadline_exceeded"
+        assert len(told.events) > 3
+        assert it.rows == ["abandoned"]
+        assert (await it.stats())["errors"] == []
+
+
+async def test_fault_16_a_plain_answer_in_drops_is_ended_by_the_deadline_and_blames_nobody() -> (
+    None
+):
+    async with rig(Weather(rate=1000.0, slice=10)) as it:
+        told = await it.ask(headers={"x-request-timeout": "0.2"})
+        assert (told.status, told.code) == (504, "deadline_exceeded")
+        assert it.rows == ["abandoned"]
+
+
+async def test_fault_22_a_thin_line_is_no_silence() -> None:
+    limits = replace(PATIENT, gap=0.3, first_content_min=1.0, first_content_max=1.0)
+    async with rig(Weather(rate=24_000.0, slice=100), limits=limits) as it:
+        told = await it.ask(stream=True)
+        assert told.events[-1] == "[DONE]"
+        assert it.rows == ["ok"]
+
+
+@pytest.mark.parametrize(
+    "weather", [Weather(slice=1), Weather(jitter=0.01)], ids=["1 byte", "jitter"]
+)
+@pytest.mark.parametrize("stream", [False, True])
+async def test_answers_survive_bad_weather(weather: Weather, stream: bool) -> None:
+    async with rig(weather) as it:
+        told = await it.ask(stream)
+        assert (told.status, it.rows) == (200, ["ok"])
+        if stream:
+            assert told.events[-1] == "[DONE]"
+
+
+async def test_a_corrupted_byte_is_survived_wherever_it_falls() -> None:
+    """In the head, in a length, in the framing of chunks, in the JSON: an answer or a fallback, never a hang."""
+    for at in range(0, 700, 13):
+        async with rig(Weather(corrupt=at)) as it:
+            told = await it.ask()
+            assert told.status == 200
+            assert it.rows[-1] == "ok"
+            assert {key["state"] for key in (await it.stats())["keys"]} == {"open"}

@@ -1,0 +1,176 @@
+"""Fault 75: `keywheel serve` is told to end while a hundred streams are open."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from keywheel import sim
+from keywheel.gateway import run
+from tests.journeys.rig import HELLO
+
+pytestmark = pytest.mark.anyio
+STREAMS = 100
+ROOMY = sim.Account(minute_limit=100_000, day_limit=100_000)
+
+
+def request(body: dict[str, Any]) -> bytes:
+    data = json.dumps(body).encode()
+    head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
+    return head + b"content-length: %d\r\n\r\n" % len(data) + data
+
+
+@contextmanager
+def simulator(tokens: float) -> Iterator[dict[str, str]]:
+    """Answers of so many tokens, 40 a second; the variables that lead a gateway there."""
+    behaviour = sim.Behaviour(
+        ttft=0.0, ttft_spread=0.0, speed=40.0, speed_spread=0.0, answer_tokens=tokens, answer_spread=0.0
+    )  # fmt: skip
+    scenario = sim.Scenario(behaviour=behaviour, accounts=(ROOMY,))
+    app = sim.create_app(sim.World(scenario, seed=1))
+    with run.listen("127.0.0.1", 0) as behind, run.in_thread(app, behind) as upstream:
+        yield {
+            "OPENROUTER_BASE_URL": f"{upstream}/api/v1",
+            "OPENROUTER_API_KEY": sim.demo_keys(scenario)[0],
+            "KEYWHEEL_ACCOUNTS__A__KEYS": "primary",
+            "KEYWHEEL_ACCOUNTS__A__PER_MINUTE": "1000",
+        }
+
+
+@contextmanager
+def gateway(folder: Path, variables: dict[str, str]) -> Iterator[tuple[subprocess.Popen[str], int]]:
+    """The process and its port; killed at the end if it still runs."""
+    clean = {n: v for n, v in os.environ.items() if not n.startswith(("OPENROUTER", "KEYWHEEL"))}
+    with subprocess.Popen(
+        (sys.executable, "-m", "keywheel", "serve", "--port", "0"),
+        cwd=folder,
+        env=clean | variables | {"XDG_CONFIG_HOME": str(folder)},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            lines = [process.stdout.readline() for _ in range(2)]
+            found = re.search(r":(\d+)/v1", lines[1])
+            assert found, lines
+            yield process, int(found[1])
+        finally:
+            process.kill()
+
+
+async def ask(port: int, data: bytes) -> bytes:
+    """Everything that one connection brings."""
+    reader, writer = await asyncio.open_connection("127.0.0.1", port)
+    try:
+        writer.write(data)
+        return await reader.read(-1)
+    finally:
+        writer.close()
+
+
+async def status(port: int, path: bytes) -> bytes:
+    asked = b"GET " + path + b" HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
+    return (await ask(port, asked)).split(b" ", 2)[1]
+
+
+class Streams:
+    """A hundred clients that listen to their streams."""
+
+    def __init__(self, port: int) -> None:
+        self.port = port
+        self.speaking = 0
+
+    async def listen(self) -> bytes:
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        try:
+            writer.write(request(HELLO | {"stream": True}))
+            began = await reader.readuntil(b'"content":"')
+            self.speaking += 1
+            return began + await reader.read(-1)
+        finally:
+            writer.close()
+
+
+@asynccontextmanager
+async def speaking(port: int) -> AsyncIterator[list["asyncio.Task[bytes]"]]:
+    """A hundred streams, all of which have begun."""
+    streams = Streams(port)
+    tasks = [asyncio.create_task(streams.listen()) for _ in range(STREAMS)]
+    async with asyncio.timeout(20):
+        while streams.speaking < STREAMS and not any(task.done() for task in tasks):  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    yield tasks
+    for task in tasks:
+        task.cancel()
+
+
+async def ended(process: "subprocess.Popen[str]", began: float) -> tuple[int, float]:
+    """Exit code, and the seconds since the signal."""
+    code = await asyncio.to_thread(process.wait, 20)
+    return code, time.monotonic() - began
+
+
+def check_cut_short(heard: bytes) -> None:
+    """Content, then an honest error, no end marker, and the end of the chunks."""
+    events = [line[6:] for line in heard.splitlines() if line.startswith(b"data: ")]
+    last = json.loads(events[-1])
+    assert last["error"]["code"] == "shutting_down"
+    assert b"data: [DONE]" not in heard
+    assert heard.endswith(b"0\r\n\r\n")
+
+
+async def test_streams_under_way_are_finished_and_nothing_new_is_begun(tmp_path: Path) -> None:
+    with simulator(tokens=100) as variables, gateway(tmp_path, variables) as (process, port):
+        async with speaking(port) as tasks:
+            assert await status(port, b"/readyz") == b"200"
+            began = time.monotonic()
+            process.send_signal(signal.SIGTERM)
+            while await status(port, b"/readyz") == b"200":
+                assert time.monotonic() - began < 1
+            assert await status(port, b"/readyz") == b"503"
+            assert await status(port, b"/healthz") == b"200"
+            refused = await ask(port, request(HELLO))
+            assert refused.startswith(b"HTTP/1.1 503 ")
+            assert b'"shutting_down"' in refused
+            assert not all(task.done() for task in tasks)
+            answers = await asyncio.gather(*tasks)
+        assert (await ended(process, began))[0] == 0
+    assert {answer.count(b"data: [DONE]") for answer in answers} == {1}
+    assert all(answer.endswith(b"0\r\n\r\n") for answer in answers)
+
+
+@pytest.mark.parametrize(
+    ("drain", "signals"),
+    [("0.3", [signal.SIGTERM]), ("30", [signal.SIGTERM] * 2), ("30", [signal.SIGTERM, signal.SIGINT])],
+    ids=["the limit is over", "a second SIGTERM", "a SIGINT after it"],
+)  # fmt: skip
+async def test_streams_that_last_longer_end_with_an_honest_error(
+    tmp_path: Path, drain: str, signals: list[signal.Signals]
+) -> None:
+    with (
+        simulator(tokens=4000) as variables,
+        gateway(tmp_path, variables | {"KEYWHEEL_GATEWAY__DRAIN": drain}) as (process, port),
+    ):
+        async with speaking(port) as tasks:
+            began = time.monotonic()
+            process.send_signal(signals[0])
+            for further in signals[1:]:
+                while await status(port, b"/readyz") == b"200":
+                    assert time.monotonic() - began < 1
+                process.send_signal(further)
+            answers = await asyncio.gather(*tasks)
+        code, seconds = await ended(process, began)
+    assert (code, seconds < 5) == (0, True)
+    for answer in answers:
+        check_cut_short(answer)

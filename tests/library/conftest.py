@@ -1,0 +1,23 @@
+"""What the tests of the library share: a simulator, and the leftovers nobody may leave."""
+
+import gc
+import threading
+from collections.abc import Iterator
+
+import pytest
+
+from keywheel.testing import Simulator, simulator
+
+
+@pytest.fixture
+def anyio_backend() -> str:
+    return "asyncio"
+
+
+@pytest.fixture
+def sim() -> Iterator[Simulator]:
+    """A calm simulator; afterwards no thread of ours is left."""
+    with simulator() as running:
+        yield running
+    gc.collect()
+    assert [t.name for t in threading.enumerate() if t.name.startswith("keywheel")] == []
