@@ -17,6 +17,8 @@ from keywheel.books import Books, books_of
 from keywheel.catalog import Catalog
 from keywheel.config import Config
 from keywheel.core.attempts import Done, Report, Result, Step, Take, Wait, attempts
+from keywheel.core.decisions import Decision
+from keywheel.core.explain import Stories
 from keywheel.core.overview import overview
 from keywheel.core.pool import Pool
 from keywheel.core.queue import Ticket
@@ -82,6 +84,7 @@ class Flow:
     began: float
     steps: Generator[Step, Report, Result]
     events: list[Event] = field(default_factory=list[Event])
+    decisions: list[Decision] = field(default_factory=list[Decision])
     started: bool = False
     wake: Callable[[], None] | None = None
     woken: bool = False
@@ -111,6 +114,7 @@ class Engine:
         self.ready = threading.Event()  # the first look at models and keys is over
         self._lock = threading.Lock()
         self._listeners: list[Listener] = []
+        self._stories = Stories()
         self._grouping = Grouping(list(self.secrets), config.accounts)
         self._salt = os.urandom(32)
         self._books = books_of(state, config, self.clock, worker) if state else None
@@ -164,7 +168,9 @@ class Engine:
         now = self.clock()
         ask = self._ask(request, terms, now)
         events: list[Event] = []
-        return Flow(ask, request.dialect, now, attempts(self.pool, ask, now, events), events)
+        decisions: list[Decision] = []
+        steps = attempts(self.pool, ask, now, events, decisions)
+        return Flow(ask, request.dialect, now, steps, events, decisions)
 
     def advance(self, flow: Flow, report: Report | None = None) -> Step | Result:
         """The next step of a request, or its result. `Take` is handed out only where it may block for long."""
@@ -225,6 +231,7 @@ class Engine:
         """A request ended, whatever came of it."""
         with self._lock:
             self._count((event,))
+            self._stories.finish(event)
         self._tell((event,))
 
     def _next(self, flow: Flow, report: Report | None) -> Step | Result:
@@ -235,6 +242,7 @@ class Engine:
             assert report is not None  # noqa: S101 - a generator that runs is told something
             return flow.steps.send(report)
         except StopIteration as stop:
+            self._stories.add(flow.ask, flow.dialect, flow.began, flow.decisions, stop.value)
             return stop.value
 
     # --- which models ----------------------------------------------------------------------------
@@ -330,6 +338,11 @@ class Engine:
         with self._lock:
             expires = {entry.id: entry.expires for entry in self.menu.ordered}
             return overview(self.pool, self.stats, self.clock(), expires)
+
+    def explain(self, request_id: str) -> dict[str, Any] | None:
+        """Why a request went where it went; None when it is not remembered (any more)."""
+        with self._lock:
+            return self._stories.tell(request_id)
 
     def usable(self) -> bool:
         """Whether at least one lane could take a small request now."""

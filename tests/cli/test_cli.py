@@ -83,7 +83,7 @@ def test_an_interrupt_is_130(monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupted(*_: object, **__: object) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("keywheel.cli.reading.gather", interrupted)
+    monkeypatch.setattr("keywheel.cli.credentials.gather", interrupted)
     result = keywheel("keys", "list")
     assert (result.exit_code, result.stdout, result.stderr.strip()) == (130, "", "")
 
@@ -94,7 +94,7 @@ def test_a_bug_of_ours_is_not_dressed_up_as_the_users_fault(
     def broken(*_: object, **__: object) -> None:
         raise ValueError("a bug")
 
-    monkeypatch.setattr("keywheel.cli.reading.gather", broken)
+    monkeypatch.setattr("keywheel.cli.credentials.gather", broken)
     assert isinstance(keywheel("keys", "list").exception, ValueError)
 
 
@@ -288,7 +288,7 @@ def test_stats_of_a_running_gateway() -> None:
             result = keywheel("stats", KEYWHEEL_PORT=port, KEYWHEEL_HOST=host)
             assert result.exit_code == 0, result.output
             assert result.stdout.startswith("requests 1  succeeded 1  failed 0  attempts 1")
-            assert len(result.stdout.splitlines()) == 6
+            assert "fallbacks" not in result.stdout
 
 
 def test_stats_without_a_gateway_is_4() -> None:
@@ -299,7 +299,7 @@ def test_stats_without_a_gateway_is_4() -> None:
 @pytest.mark.parametrize(
     ("status", "body", "sentence"),
     [
-        (401, b"{}", "wants a token; set KEYWHEEL_TOKENS"),
+        (401, b"{}", "wants the admin token; set KEYWHEEL_ADMIN_TOKEN"),
         (404, b"{}", "is no keywheel gateway (404)"),
         (200, b"<html>", "is no keywheel gateway (200)"),
         (200, b"[]", "is no keywheel gateway (200)"),

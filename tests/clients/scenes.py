@@ -210,32 +210,18 @@ SCENES = {
 
 # --- what does not hold yet ----------------------------------------------------------------------
 
-TRIED = (
-    "an ask whose only account turns out to be spent is told 503 'Nobody knows when that changes' and "
-    "x-should-retry: false, not 429 and when the account opens: NoLane 'tried' is no answer for a client"
-)
 CODES = (
     "the twins under /api/v1 answer errors with a word for `code`; OpenRouter's is a number, and its own SDKs "
     "raise ResponseValidationError instead of the error that the status has"
 )
-UNLISTED = "GET /models lists text models alone: the catalogue never hears of a model that makes embeddings"
-_RETURNING = (
-    "openai-python-3",
-    "openai-python-2",
-    "anthropic-python",
-    "openai-npm",
-    "anthropic-npm",
+UNLISTED = (
+    "no model that makes embeddings is ever used: GET /models lists text models alone, and of other lists "
+    "it would be left out as 'not a chat model'"
 )
 _STRICT = ("openrouter-python", "openrouter-npm")
 _EMBEDDING = ("openai-python-3", "openai-python-2", "openai-npm", *_STRICT)
 
 #: (client, scene) → why it fails.
-KNOWN = (
-    {(client, "minute"): TRIED for client in _RETURNING + _STRICT}
-    | {
-        (client, scene): CODES
-        for client in _STRICT
-        for scene in ("error", "refused", "spent", "cut")
-    }
-    | {(client, "embeddings"): UNLISTED for client in _EMBEDDING}
-)
+KNOWN = {
+    (client, scene): CODES for client in _STRICT for scene in ("error", "refused", "spent", "cut")
+} | {(client, "embeddings"): UNLISTED for client in _EMBEDDING}

@@ -1,11 +1,13 @@
 """Where scenes are played: a driver in its own process, and for every scene a fresh gateway with a fresh world."""
 
 import json
+import os
+import signal
 import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Generator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Timer
@@ -124,6 +126,7 @@ def _driver(client: Client, command: list[str], folder: Path) -> Generator[Talk]
         subprocess.Popen(
             command, cwd=folder, env=environment(), text=True, encoding="utf-8",
             stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=complaints,
+            start_new_session=True,
         ) as process,
     ):  # fmt: skip
         assert process.stdin
@@ -131,7 +134,7 @@ def _driver(client: Client, command: list[str], folder: Path) -> Generator[Talk]
         to, of = process.stdin, process.stdout
 
         def hear() -> dict[str, Any]:
-            watch = Timer(PATIENCE, process.kill)
+            watch = Timer(PATIENCE, _end, (process,))
             watch.start()
             line = of.readline()
             watch.cancel()
@@ -147,9 +150,15 @@ def _driver(client: Client, command: list[str], folder: Path) -> Generator[Talk]
             to.flush()
             return hear()
 
-        hello = hear()
-        assert hello == {"version": client.version}, hello
         try:
+            hello = hear()
+            assert hello == {"version": client.version}, hello
             yield talk
         finally:
-            process.kill()
+            _end(process)
+
+
+def _end(process: subprocess.Popen[str]) -> None:
+    """End a driver with what started it: uv waits for its Python, which would keep the pipes open."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)

@@ -27,7 +27,10 @@ ADMIN = "YWRtaW4gYWRtaW4gYWRtaW4gYWRtaW4gMTIzNDU2"
 # Every route there is and what it needs (requirement C4); one that is missing here fails a test.
 DIALECTS = ("chat/completions", "completions", "responses", "messages", "embeddings")
 OPEN = [("GET", "/healthz"), ("GET", "/livez"), ("GET", "/readyz")]
-READ = [("GET", f"/{name}") for name in ("admin/state", "admin/stats", "admin/events", "metrics")]
+READ = [
+    ("GET", f"/{name}")
+    for name in ("admin/state", "admin/stats", "admin/events", "admin/history", "metrics")
+]
 OPERATOR = [
     ("POST", f"/admin/{name}/{action}")
     for name in ("keys/primary", "models/a/small-8b:free", "accounts/account1")

@@ -4,13 +4,30 @@ import click
 
 import keywheel
 from keywheel.cli.asking import chat
+from keywheel.cli.credentials import keys
+from keywheel.cli.doctor import check_keys, doctor
 from keywheel.cli.manners import EXIT_CODES, Polite
 from keywheel.cli.models import models
-from keywheel.cli.reading import keys, stats
 from keywheel.cli.serving import serve, simulate
 from keywheel.cli.settings import completion, config
+from keywheel.cli.state import state
+from keywheel.cli.stats import stats
+from keywheel.cli.status import status, top
 
-COMMANDS = (chat, completion, config, keys, models, serve, simulate, stats)
+COMMANDS = (
+    chat,
+    completion,
+    config,
+    doctor,
+    keys,
+    models,
+    serve,
+    simulate,
+    state,
+    stats,
+    status,
+    top,
+)
 
 
 def main() -> None:
@@ -26,5 +43,6 @@ def cli() -> None:
     """One dependable, free LLM endpoint out of your OpenRouter keys."""
 
 
+keys.add_command(check_keys)
 for command in COMMANDS:
     cli.add_command(command)

@@ -32,11 +32,12 @@ class Exhausted(Error):
     """Every key or model is closed or used up."""
 
 
+EXHAUSTED = 5
 # What a command raised, and the exit code that follows; the first that fits.
 ENDS: Sequence[tuple[type[Error], int]] = (
     (ConfigError, 3),
     (Unreachable, 4),
-    (Exhausted, 5),
+    (Exhausted, EXHAUSTED),
     (Error, 1),
 )
 INTERRUPTED = 130
@@ -78,6 +79,11 @@ def print_table(head: Iterable[str], rows: Iterable[Iterable[str]]) -> None:
         table.add_column(title, overflow="fold")
     for row in rows:
         table.add_row(*row)
+    console().print(table)
+
+
+def console() -> Console:
+    """Standard output. What comes from outside is never taken for markup; a pipe gets lines that are not folded."""
     folds = sys.stdout.isatty() or "COLUMNS" in os.environ
     width = None if folds else UNFOLDED
-    Console(width=width, markup=False, emoji=False, highlight=False).print(table)
+    return Console(width=width, markup=False, emoji=False, highlight=False, soft_wrap=False)

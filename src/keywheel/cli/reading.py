@@ -1,65 +1,112 @@
-"""`keywheel stats` and `keys`, and how commands ask a running gateway."""
+"""How commands ask a running gateway."""
 
+from collections.abc import Iterator
 from ipaddress import ip_address
-from typing import Any
+from typing import TYPE_CHECKING, Any, cast
+from urllib.parse import quote
 
-import click
-
-from keywheel.cli.manners import NO_KEYS, Unreachable, print_json, print_table
+from keywheel.cli.manners import Unreachable
+from keywheel.config import GatewaySettings
 from keywheel.environment import gather
-from keywheel.errors import ConfigError, Error
+from keywheel.errors import Error
+from keywheel.secret import Secret
 
-TOTALS = ("requests", "succeeded", "failed", "attempts", "fallbacks")
+if TYPE_CHECKING:
+    import httpx2
 
-
-@click.command()
-@click.option("--json", "as_json", is_flag=True, help="The whole of GET /admin/stats.")
-def stats(as_json: bool) -> None:
-    """Usage figures of the running gateway."""
-    report = from_gateway("/admin/stats")
-    if as_json:
-        print_json(report)
-        return
-    click.echo("  ".join(f"{name} {report['totals'][name]}" for name in TOTALS))
-    head = ("key", "account", "state", "attempts", "success", "p50 ms", "last error")
-    print_table(head, map(_key_row, report["keys"]))
+Json = dict[str, Any]
+PATIENCE = 5.0  # seconds for an answer
+SILENCE = 25.0  # seconds without a word on a stream that sends a comment every 10
+REMEDY = (
+    "set KEYWHEEL_ADMIN_TOKEN as the gateway has it. It was shown at the gateway's first start; for a new one delete "
+    "admin-token.sha256 in its state folder and start it again"
+)
 
 
-def _key_row(key: dict[str, Any]) -> tuple[str, ...]:
-    share, p50 = key["success_rate"], key["latency_ms"]["p50"]
-    return (
-        key["name"],
-        key["account"],
-        key["reason"] or key["state"],
-        str(key["attempts"]),
-        "" if share is None else f"{share:.0%}",
-        "" if p50 is None else f"{p50:.0f}",
-        key["last_error"] or "",
-    )
+class Line:
+    """A line to the gateway that the settings name.
+
+    Every call raises `Unreachable` when nobody answers, and `Error` when it refuses or is no gateway.
+    """
+
+    def __init__(self, settings: GatewaySettings) -> None:
+        self.address = f"http://{_reachable(settings.host)}:{settings.port}"
+        self._token = settings.admin_token or next(iter(settings.tokens), None)
+
+    def get(self, path: str) -> Json:
+        """What it tells."""
+        return self._ask("GET", path)
+
+    def post(self, *path: str) -> Json:
+        """Have it do something. A name may hold anything."""
+        return self._ask("POST", "/" + "/".join(quote(part, safe="/:") for part in path))
+
+    def states(self) -> Iterator[Json]:
+        """Every state that it tells, as it comes, until it ends the stream."""
+        import httpx2  # noqa: PLC0415 - most commands ask nobody
+        import msgspec  # noqa: PLC0415
+
+        try:
+            with httpx2.stream("GET", f"{self.address}/admin/events", **self._terms(SILENCE)) as it:
+                if it.status_code != 200:
+                    raise self._refused(it.status_code, None)
+                is_state = False
+                for line in it.iter_lines():
+                    if line.startswith("event: "):
+                        is_state = line == "event: state"
+                    elif is_state and line.startswith("data: "):
+                        yield msgspec.json.decode(line.removeprefix("data: "))
+        except httpx2.HTTPError:
+            raise self._unreachable() from None
+
+    def _ask(self, method: str, path: str) -> Json:
+        import httpx2  # noqa: PLC0415 - most commands ask nobody
+
+        try:
+            response = httpx2.request(method, self.address + path, **self._terms(PATIENCE))
+        except httpx2.HTTPError:
+            raise self._unreachable() from None
+        body = _object(response)
+        if response.status_code != 200 or "schema_version" not in body:
+            raise self._refused(response.status_code, body)
+        return body
+
+    def _terms(self, patience: float) -> Json:
+        auth = {"authorization": f"Bearer {_plain(self._token)}"} if self._token else {}
+        return {"headers": auth, "trust_env": False, "timeout": patience}
+
+    def _unreachable(self) -> Unreachable:
+        return Unreachable(f"no gateway answers at {self.address}; start one with: keywheel serve")
+
+    def _refused(self, status: int, body: Json | None) -> Error:
+        if status in (401, 403):
+            return Error(f"the gateway at {self.address} wants the admin token; {REMEDY}")
+        told = (body or {}).get("error")
+        if isinstance(told, dict) and (message := cast(Json, told).get("message")):
+            return Error(str(message))
+        return Error(f"what answers at {self.address} is no keywheel gateway ({status})")
 
 
-def from_gateway(path: str) -> dict[str, Any]:
+def line() -> Line:
+    """The line to the gateway of this folder's settings."""
+    return Line(gather().config.gateway)
+
+
+def from_gateway(path: str) -> Json:
     """What the running gateway answers. Raises `Unreachable`, or `Error` where something else answers."""
-    import httpx2  # noqa: PLC0415 - most commands ask nobody
+    return line().get(path)
 
-    gateway = gather().config.gateway
-    address = f"http://{_reachable(gateway.host)}:{gateway.port}"
-    headers = {"authorization": f"Bearer {gateway.tokens[0].reveal()}"} if gateway.tokens else {}
+
+def _plain(token: Secret) -> str:
+    return token.reveal()
+
+
+def _object(response: "httpx2.Response") -> Json:
     try:
-        response = httpx2.get(address + path, headers=headers, trust_env=False, timeout=5.0)
-    except httpx2.HTTPError:
-        raise Unreachable(
-            f"no gateway answers at {address}; start one with: keywheel serve"
-        ) from None
-    if response.status_code == 401:
-        raise Error(f"the gateway at {address} wants a token; set KEYWHEEL_TOKENS as it has them")
-    try:
-        report = response.json()
+        body = response.json()
     except ValueError:
-        report = None
-    if response.status_code != 200 or not isinstance(report, dict) or "totals" not in report:
-        raise Error(f"what answers at {address} is no keywheel gateway ({response.status_code})")
-    return report  # pyright: ignore[reportUnknownVariableType]
+        return {}
+    return cast(Json, body) if isinstance(body, dict) else {}
 
 
 def _reachable(host: str) -> str:
@@ -71,30 +118,3 @@ def _reachable(host: str) -> str:
     if address.is_unspecified:
         return "127.0.0.1"
     return f"[{address}]" if address.version == 6 else str(address)
-
-
-@click.group()
-def keys() -> None:
-    """Upstream keys."""
-
-
-@keys.command("list")
-@click.option("--json", "as_json", is_flag=True, help="One object.")
-def list_keys(as_json: bool) -> None:
-    """The keys that are set, by label; a key itself is never shown."""
-    found = gather()
-    if not found.keys:
-        raise ConfigError(NO_KEYS)
-    configured = {label: name for name, a in found.config.accounts.items() for label in a.keys}
-    rows = [
-        {"name": key.label, "account": configured.get(key.label), "origin": key.origin}
-        for key in found.keys
-    ]
-    if as_json:
-        print_json({"keys": rows})
-        return
-    told = "as GET /key says"
-    print_table(
-        ("key", "account", "from"),
-        ((row["name"] or "", row["account"] or told, row["origin"] or "") for row in rows),
-    )

@@ -14,6 +14,7 @@ from collections.abc import Generator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
+from keywheel.core.decisions import Decision
 from keywheel.core.pool import Pool
 from keywheel.core.queue import Ticket
 from keywheel.core.rows import ROWS
@@ -38,6 +39,7 @@ MIN_WAIT = 0.01  # a wait always lets time pass
 FULL = 1.0  # seconds by which an attempt may miss its full time and still be the model's failure
 SCARCE = 0.1  # share of the day below which an ask may use only SCARCE_ATTEMPTS
 SCARCE_ATTEMPTS = 2
+TELLING = frozenset({"day", "minute", "health", "disabled"})  # causes that say when to come back
 UNTYPED, UNREACHABLE, UNCLEAR, TOO_LONG = (
     ROWS[name].name for name in ("untyped-400", "unreachable", "unclear-429", "context-too-long")
 )
@@ -149,6 +151,7 @@ class _Life:
     first_refusal: Verdict | None = None
     last: Verdict | None = None
     waited: float = 0.0
+    decisions: list[Decision] = field(default_factory=list[Decision])
 
     @property
     def left(self) -> float:
@@ -166,10 +169,16 @@ class _Life:
 
 
 def attempts(
-    pool: Pool, ask: Ask, began: float, events: list[Event]
+    pool: Pool,
+    ask: Ask,
+    began: float,
+    events: list[Event],
+    decisions: list[Decision] | None = None,
 ) -> Generator[Step, Report, Result]:
-    """Lead one ask to its end. What happened on the way is appended to `events`."""
+    """Lead one ask to its end. What happened on the way is appended to `events` and `decisions`."""
     life = _Life(pool, ask, events, began)
+    if decisions is not None:
+        life.decisions = decisions
     pool.budget.earn(began)
     result = yield from _live(life)
     if isinstance(result, Refused):
@@ -236,6 +245,7 @@ def _find(life: _Life) -> Generator[Step, Report, Lease | NoLane]:
     pool = life.pool
     pool.dispatch(life.now)
     choice = pool.select(life.ask, life.tried, life.now)
+    _note(life, pool.decision, choice)
     if isinstance(choice, Lease) or not _is_worth_waiting(life, choice):
         return choice
     ticket = pool.queue.join(life.ask, life.tried)
@@ -255,7 +265,8 @@ def _stand_in_line(
             yield from _wait(life, choice.at or life.now, ticket)
             if ticket.lease is None:
                 pool.dispatch(life.now)
-            if ticket.lease:
+            if ticket.lease and ticket.decision:
+                life.decisions.append(ticket.decision)
                 return ticket.lease
             choice = pool.obstacle(life.ask, life.tried, life.now)
     except GeneratorExit:
@@ -266,6 +277,13 @@ def _stand_in_line(
     finally:
         pool.queue.leave(ticket)
     return choice
+
+
+def _note(life: _Life, decision: Decision, choice: Lease | NoLane) -> None:
+    """Keep what was decided for whoever asks why."""
+    if isinstance(choice, NoLane):
+        decision = decision._replace(no_lane=choice.cause)
+    life.decisions.append(decision)
 
 
 def _is_worth_waiting(life: _Life, choice: NoLane) -> bool:
@@ -287,6 +305,9 @@ def _without_lane(life: _Life, choice: NoLane) -> Refused:
     telling = life.first_refusal or life.last
     if telling and telling.row.rotates:
         telling = None
+    if telling is None and choice.cause == "tried":  # what closes the lanes for everybody
+        common = life.pool.obstacle(life.ask, Tried(), life.now)
+        choice = common if common.cause in TELLING else choice
     return Refused(tuple(life.tries), telling, choice)
 
 

@@ -11,6 +11,7 @@ from keywheel.core import openings, selection
 from keywheel.core.affinity import Affinity
 from keywheel.core.budget import Budget
 from keywheel.core.checks import KEY_LIMIT, NO_CREDITS, SCHEDULES, Checks
+from keywheel.core.decisions import Decision
 from keywheel.core.marks import Reach
 from keywheel.core.marks import Reading as MarkReading
 from keywheel.core.policy import Policy
@@ -67,6 +68,7 @@ class Pool:
         self.budget = Budget()
         self.queue = Queue()
         self.affinity = Affinity()
+        self.decision = Decision(0.0, (), ())  # the latest one
         self._checks = Checks(self.roster)
         self._recorder = Recorder(self.roster, policy, self._checks)
         self._seats: dict[int, Seat] = {}
@@ -134,7 +136,8 @@ class Pool:
         for ticket in self.queue.tickets:
             pick = self._choose(ticket.ask, ticket.tried, now)
             if pick:
-                self.queue.serve(ticket, self._lease(pick, ticket.ask, now))
+                lease = self._lease(pick, ticket.ask, now)
+                self.queue.serve(ticket, lease, self.decision)
 
     def usable(self, now: float) -> bool:
         """Whether at least one lane could take a small ask now. Reserves nothing."""
@@ -144,7 +147,10 @@ class Pool:
         home = None
         if ask.follow_up and ask.conversation and self.policy.choice.affinity:
             home = self.affinity.account(ask.conversation, now)
-        return selection.choose(self.roster, self.policy, ask, tried, now, home)
+        search = selection.Search(self.roster, self.policy, ask, tried, now, home)
+        pick = search.pick()
+        self.decision = search.decision(pick)
+        return pick
 
     def _lease(self, pick: Pick, ask: Ask, now: float) -> Lease:
         """Reserve: every count and every probe place is taken here, in the same step as the decision."""

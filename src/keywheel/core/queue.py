@@ -6,6 +6,7 @@ comes later can take it and nobody is woken in vain.
 
 from dataclasses import dataclass, field
 
+from keywheel.core.decisions import Decision
 from keywheel.core.tried import Tried
 from keywheel.core.types import Ask, Lease
 
@@ -15,11 +16,12 @@ PER_CLIENT = 8  # … and how many of one client, where clients can be told apar
 
 @dataclass(slots=True, eq=False)
 class Ticket:
-    """One place in the line. `lease`: what it was served with. `owner`: whoever wants to hear of that."""
+    """One place in the line. `lease`: what it was served with, by `decision`. `owner`: who wants to hear of that."""
 
     ask: Ask
     tried: Tried
     lease: Lease | None = None
+    decision: Decision | None = None
     owner: object = None
 
 
@@ -48,9 +50,9 @@ class Queue:
         self._line[ticket] = None
         return ticket
 
-    def serve(self, ticket: Ticket, lease: Lease) -> None:
+    def serve(self, ticket: Ticket, lease: Lease, decision: Decision) -> None:
         """A lane was reserved for somebody in the line."""
-        ticket.lease = lease
+        ticket.lease, ticket.decision = lease, decision
         del self._line[ticket]
         self._served.append(ticket)
 

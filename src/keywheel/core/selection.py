@@ -2,8 +2,8 @@
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import NamedTuple
 
+from keywheel.core.decisions import Decision
 from keywheel.core.openings import shut_until
 from keywheel.core.policy import Choice as Preference
 from keywheel.core.policy import Policy
@@ -22,14 +22,6 @@ Pick = tuple[KeyState, ModelState]  # the lane that was chosen
 # A usable key with its merit: not of an account better avoided, requests left today, this minute, fewest under way,
 # least recently used, and the place in the configuration, which no two keys share. The largest wins (rule A.3).
 Choice = tuple[bool, float, float, int, int, int, KeyState]
-
-
-class Look(NamedTuple):
-    """One decision, as explanations tell it: the models in the order tried, and why those before the pick were
-    passed over."""
-
-    ranked: Sequence[ModelState]
-    passed: Sequence[tuple[str, str]]
 
 
 def choose(
@@ -85,9 +77,18 @@ class Search:
         ways = ((model, self._ways(model, sure=False)) for model in models)
         return [(model, way if isinstance(way, str) else None) for model, way in ways]
 
-    def look(self) -> Look:
-        """What was looked at."""
-        return Look(self.ranked, self.passed)
+    def decision(self, pick: Pick | None) -> Decision:
+        """What was decided, with its reasons."""
+        kind = (bucket(self._ask.tokens), self._ask.reply_tokens)
+        ranked = tuple([(m.model.id, m.scores.get(kind)) for m in self.ranked])
+        if pick is None:
+            return Decision(self.now, ranked, tuple(self.passed))
+        key, model = pick
+        account = key.account.name
+        at_home = account == self._home
+        return Decision(
+            self.now, ranked, tuple(self.passed), key.name, account, model.model.id, at_home
+        )
 
     def _first(self, *, sure: bool = False) -> Pick | None:
         """The first model that fits, is open and has a key with an open way to it."""

@@ -16,6 +16,7 @@ from keywheel.engine import Engine
 from keywheel.gateway.admin import ACTIONS, KINDS, Admin
 from keywheel.gateway.figures import credits_body, key_body
 from keywheel.gateway.guard import Access, Guard
+from keywheel.gateway.history import Archives
 from keywheel.gateway.inference import PLAIN, Inference
 from keywheel.gateway.metrics import Metrics
 from keywheel.gateway.outlet import Outlet, SendMessage, raw
@@ -103,6 +104,7 @@ class Gateway:
             Line("GET", "/admin/state", self.admin.get_state, Access.READ),
             Line("GET", "/admin/stats", self.admin.get_stats, Access.READ),
             Line("GET", "/admin/events", self.admin.get_events, Access.READ),
+            Line("GET", "/admin/history", Archives(self._engine).get, Access.READ),
             Line("GET", "/metrics", Metrics(self._engine).get, Access.READ),
             Line("POST", "/login", self.admin.log_in, Access.OPEN),
             Line("POST", "/logout", self.admin.log_out, Access.OPEN),
