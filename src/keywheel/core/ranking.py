@@ -169,8 +169,8 @@ class Learnt:
         if not speed.weight:
             return seen.mean
         usual = output.mean if output.weight else PRIOR_OUTPUT
-        tokens = reply_tokens if 0 < reply_tokens < usual else usual
-        return seen.mean + tokens * exp(-speed.total / speed.weight)
+        length = reply_tokens if 0 < reply_tokens < usual else usual
+        return seen.mean + length * exp(-speed.total / speed.weight)
 
     def ttft_mean(self, tokens: int) -> float | None:
         """The usual time to first content, None before the first look."""
