@@ -80,8 +80,12 @@ async def ask(port: int, data: bytes) -> bytes:
 
 
 async def status(port: int, path: bytes) -> bytes:
+    """The status of a route; empty when the connection is not taken any more."""
     asked = b"GET " + path + b" HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
-    return (await ask(port, asked)).split(b" ", 2)[1]
+    try:
+        return (await ask(port, asked)).split(b" ", 2)[1]
+    except ConnectionError:  # the port closes as the end begins
+        return b""
 
 
 class Streams:
@@ -167,7 +171,7 @@ async def test_streams_that_last_longer_end_with_an_honest_error(
             process.send_signal(signals[0])
             for further in signals[1:]:
                 while await status(port, b"/readyz") == b"200":
-                    assert time.monotonic() - began < 1
+                    assert time.monotonic() - began < 5
                 process.send_signal(further)
             answers = await asyncio.gather(*tasks)
         code, seconds = await ended(process, began)

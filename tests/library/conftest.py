@@ -16,8 +16,10 @@ def anyio_backend() -> str:
 
 @pytest.fixture
 def sim() -> Iterator[Simulator]:
-    """A calm simulator; afterwards no thread of ours is left."""
+    """A calm simulator; afterwards no thread of ours is left that was not there before."""
+    before = set(threading.enumerate())
     with simulator() as running:
         yield running
     gc.collect()
-    assert [t.name for t in threading.enumerate() if t.name.startswith("keywheel")] == []
+    left = set(threading.enumerate()) - before
+    assert [thread.name for thread in left if thread.name.startswith("keywheel")] == []
