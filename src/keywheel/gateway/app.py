@@ -20,6 +20,7 @@ from keywheel.gateway.history import Archives
 from keywheel.gateway.inference import PLAIN, Inference
 from keywheel.gateway.metrics import Metrics
 from keywheel.gateway.outlet import Outlet, SendMessage, raw
+from keywheel.gateway.page import Page
 from keywheel.gateway.upstream import Upstream
 from keywheel.gateway.waiting import Receive
 from keywheel.problems import Problem
@@ -97,7 +98,10 @@ class Gateway:
     # --- the table -------------------------------------------------------------------------------
 
     def _table(self) -> list[Line]:
+        page = Page()
         lines = [
+            Line("GET", "/", page.get_page, Access.OPEN),
+            Line("GET", "/assets/{name}", page.get_asset, Access.OPEN),
             Line("GET", "/healthz", self._healthz, Access.OPEN),
             Line("GET", "/livez", self._healthz, Access.OPEN),
             Line("GET", "/readyz", self._readyz, Access.OPEN),
