@@ -20,7 +20,7 @@ def run(script: str, package: str) -> str:
     environment = {name: value for name, value in os.environ.items() if name != "VIRTUAL_ENV"}
     isolated = (UV, "run", "--isolated", "--no-project", "--quiet", "--python", sys.executable)
     done = subprocess.run(
-        (*isolated, "--with", str(ROOT), "--with", package, "python", script),
+        (*isolated, "--with-editable", str(ROOT), "--with", package, "python", script),
         cwd=HERE,
         env=environment,
         capture_output=True,
