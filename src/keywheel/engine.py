@@ -89,6 +89,12 @@ class Flow:
     wake: Callable[[], None] | None = None
     woken: bool = False
 
+    def take_events(self) -> list[Event]:
+        """What has happened since the last call."""
+        events = self.events.copy()
+        self.events.clear()
+        return events
+
 
 class Engine:
     """Everything a driver needs, safe to use from several threads."""
@@ -186,7 +192,7 @@ class Engine:
             step = self._next(flow, report)
             if isinstance(step, Wait) and step.ticket:
                 step.ticket.owner = flow
-            events, flow.events[:] = list(flow.events), []
+            events = flow.take_events()
             self._count(events)
             called = self._dispatch()
         _wake(called)
@@ -203,13 +209,12 @@ class Engine:
 
     def abandon(self, flow: Flow) -> None:
         """Its client has left: give up what it waits for. Calling it for a request that is over does nothing."""
-        with self._lock:
+
+        def leave(_pool: Pool, _now: float) -> Iterable[Event]:
             flow.steps.close()
-            events, flow.events[:] = list(flow.events), []
-            self._count(events)
-            called = self._dispatch()
-        _wake(called)
-        self._tell(events)
+            return flow.take_events()
+
+        self.note(leave)
 
     def _dispatch(self) -> Sequence[Ticket]:
         """Under the lock, after anything that may have freed a lane: those who wait and have one now."""
@@ -220,12 +225,7 @@ class Engine:
 
     def settle(self, lease: Lease, outcome: Outcome) -> None:
         """Take back a lease whose attempt the driver carried beyond its commit, or gave up."""
-        with self._lock:
-            events = self.pool.settle(lease, outcome, self.clock())
-            self._count(events)
-            called = self._dispatch()
-        _wake(called)
-        self._tell(events)
+        self.note(lambda pool, now: pool.settle(lease, outcome, now))
 
     def finish(self, event: Finished) -> None:
         """A request ended, whatever came of it."""
@@ -279,13 +279,13 @@ class Engine:
 
     def take_models(self, entries: Iterable[Entry]) -> None:
         """A new model list."""
-        now = self.clock()
-        found = menu(entries, self.config.taste, now)
-        with self._lock:
+        found = menu(entries, self.config.taste, self.clock())
+
+        def put_up(pool: Pool, now: float) -> None:
             self.menu = found
-            self.pool.set_models([entry.model for entry in found.ordered], now)
-            called = self._dispatch()
-        _wake(called)
+            pool.set_models([entry.model for entry in found.ordered], now)
+
+        self.note(put_up)
 
     def tidy(self) -> None:
         """Take models off the list whose last day has come."""

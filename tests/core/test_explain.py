@@ -5,9 +5,10 @@ from typing import Any
 from keywheel.core.attempts import Done, Ended, Refused, Result, Send, Take, attempts
 from keywheel.core.decisions import Decision
 from keywheel.core.explain import MOST, NOT_REACHED, Stories
+from keywheel.core.policy import Health, Policy
 from keywheel.core.pool import Pool
 from keywheel.core.types import Ask, Event, Finished, Kind, Scope
-from tests.core.build import NOON, answered, failed, model, pool
+from tests.core.build import NOON, answered, failed, model, on, pool, run
 
 ASK = Ask(tokens=1_000, deadline=NOON + 60, request_id="r1")
 
@@ -52,6 +53,15 @@ def test_every_candidate_is_named_with_what_kept_it_back() -> None:
     }
     assert decision["chosen"] == {"key": "k1", "account": "a1", "model": "m3"}
     assert story["served_by"] == decision["chosen"]
+    assert all(row["score"] is not None for row in decision["candidates"])
+
+
+def test_a_last_resort_is_told_as_what_was_chosen() -> None:
+    made = pool(("k1@a1",), ("m1",), Policy(Health(last_resort=True)))
+    run(made, failed("server-error"), on("m1"))
+    (decision,) = told(made, ASK, "ok")["decisions"]
+    assert decision["chosen"] == {"key": "k1", "account": "a1", "model": "m1"}
+    assert decision["no_lane"] is None
 
 
 def test_a_fallback_is_two_decisions_and_its_failure_is_told() -> None:

@@ -139,6 +139,7 @@ class _Life:
     ask: Ask
     events: list[Event]
     now: float
+    decisions: list[Decision]
     tried: Tried = field(default_factory=Tried)
     tries: list[Try] = field(default_factory=list[Try])
     charged: int = 0  # attempts that count towards the limit
@@ -151,7 +152,6 @@ class _Life:
     first_refusal: Verdict | None = None
     last: Verdict | None = None
     waited: float = 0.0
-    decisions: list[Decision] = field(default_factory=list[Decision])
 
     @property
     def left(self) -> float:
@@ -176,9 +176,7 @@ def attempts(
     decisions: list[Decision] | None = None,
 ) -> Generator[Step, Report, Result]:
     """Lead one ask to its end. What happened on the way is appended to `events` and `decisions`."""
-    life = _Life(pool, ask, events, began)
-    if decisions is not None:
-        life.decisions = decisions
+    life = _Life(pool, ask, events, began, [] if decisions is None else decisions)
     pool.budget.earn(began)
     result = yield from _live(life)
     if isinstance(result, Refused):
@@ -245,7 +243,7 @@ def _find(life: _Life) -> Generator[Step, Report, Lease | NoLane]:
     pool = life.pool
     pool.dispatch(life.now)
     choice = pool.select(life.ask, life.tried, life.now)
-    _note(life, pool.decision, choice)
+    life.decisions.append(pool.decision)
     if isinstance(choice, Lease) or not _is_worth_waiting(life, choice):
         return choice
     ticket = pool.queue.join(life.ask, life.tried)
@@ -277,13 +275,6 @@ def _stand_in_line(
     finally:
         pool.queue.leave(ticket)
     return choice
-
-
-def _note(life: _Life, decision: Decision, choice: Lease | NoLane) -> None:
-    """Keep what was decided for whoever asks why."""
-    if isinstance(choice, NoLane):
-        decision = decision._replace(no_lane=choice.cause)
-    life.decisions.append(decision)
 
 
 def _is_worth_waiting(life: _Life, choice: NoLane) -> bool:

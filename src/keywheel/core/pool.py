@@ -108,16 +108,25 @@ class Pool:
 
     def select(self, ask: Ask, tried: Tried, now: float) -> Lease | NoLane:
         """The best usable lane for an ask, reserved, or what stands in the way."""
-        pick = self._choose(ask, tried, now)
+        search = self._search(ask, tried, now)
+        pick = search.pick()
+        resort = None if pick else self._resort(ask, tried, now)
+        self.decision = search.decision(pick or resort)  # before a lease changes what it tells of
         if pick:
             return self._lease(pick, ask, now)
-        if self.policy.health.last_resort and self._last_resort not in self._seats:
-            pick = selection.last_resort(self.roster, self.policy, ask, tried, now)
-            if pick:
-                lease = self._lease(pick, ask, now)
-                self._last_resort = lease.number
-                return lease
-        return self.obstacle(ask, tried, now)
+        if resort:
+            lease = self._lease(resort, ask, now)
+            self._last_resort = lease.number
+            return lease
+        found = self.obstacle(ask, tried, now)
+        self.decision = self.decision._replace(no_lane=found.cause)
+        return found
+
+    def _resort(self, ask: Ask, tried: Tried, now: float) -> Pick | None:
+        """With every lane closed by our own guesses, one ask at a time may try the first to open."""
+        if not self.policy.health.last_resort or self._last_resort in self._seats:
+            return None
+        return selection.last_resort(self.roster, self.policy, ask, tried, now)
 
     def obstacle(self, ask: Ask, tried: Tried, now: float) -> NoLane:
         """What stands in the way of an ask that found no lane, and when the earliest one opens."""
@@ -134,23 +143,20 @@ class Pool:
     def dispatch(self, now: float) -> None:
         """Give what is free to those who wait for it, first come first served."""
         for ticket in self.queue.tickets:
-            pick = self._choose(ticket.ask, ticket.tried, now)
-            if pick:
-                lease = self._lease(pick, ticket.ask, now)
-                self.queue.serve(ticket, lease, self.decision)
+            search = self._search(ticket.ask, ticket.tried, now)
+            if pick := search.pick():
+                decision = search.decision(pick)
+                self.queue.serve(ticket, self._lease(pick, ticket.ask, now), decision)
 
     def usable(self, now: float) -> bool:
         """Whether at least one lane could take a small ask now. Reserves nothing."""
         return selection.choose(self.roster, self.policy, SMALL, UNTRIED, now) is not None
 
-    def _choose(self, ask: Ask, tried: Tried, now: float) -> Pick | None:
+    def _search(self, ask: Ask, tried: Tried, now: float) -> selection.Search:
         home = None
         if ask.follow_up and ask.conversation and self.policy.choice.affinity:
             home = self.affinity.account(ask.conversation, now)
-        search = selection.Search(self.roster, self.policy, ask, tried, now, home)
-        pick = search.pick()
-        self.decision = search.decision(pick)
-        return pick
+        return selection.Search(self.roster, self.policy, ask, tried, now, home)
 
     def _lease(self, pick: Pick, ask: Ask, now: float) -> Lease:
         """Reserve: every count and every probe place is taken here, in the same step as the decision."""

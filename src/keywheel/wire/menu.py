@@ -36,21 +36,17 @@ class Taste:
 
 @dataclass(frozen=True, slots=True)
 class Menu:
-    """One model list, read by one taste. `stale_at`: when a model on it expires."""
+    """One model list, read by one taste. `candidates`: the ids in `ordered`; `stale_at`: when one of them expires."""
 
     entries: Mapping[str, Entry] = field(default_factory=dict[str, Entry])
     ordered: tuple[Entry, ...] = ()
+    candidates: frozenset[str] = NOTHING
     pools: Mapping[str, Wheel] = field(default_factory=dict[str, Wheel])
     stale_at: float = FOREVER
 
-    @property
-    def candidates(self) -> frozenset[str]:
-        """Their ids."""
-        return frozenset(entry.id for entry in self.ordered)
-
     def refusal(self, entry: Entry, now: float) -> str | None:
         """Why a listed model is no candidate, None for a candidate."""
-        if entry in self.ordered:
+        if entry.id in self.candidates:
             return None
         return entry.refusal(now) or "excluded by configuration"
 
@@ -106,6 +102,7 @@ def menu(entries: Iterable[Entry], taste: Taste, now: float) -> Menu:
     return Menu(
         listed,
         ordered,
+        frozenset(entry.id for entry in ordered),
         pools(ordered, taste.pools, taste.strategy),
         min(expiries, default=FOREVER),
     )
