@@ -15,7 +15,8 @@ from keywheel.core.tried import Tried
 from keywheel.core.types import Account, Ask, Event, Key, Lease, Model
 from keywheel.keeper import FIRST_RETRY, LAST_RETRY, Keeper, Pause
 from keywheel.secret import Secret
-from keywheel.wire.models import Entry, KeyFacts
+from keywheel.wire.facts import KeyFacts
+from keywheel.wire.models import Entry
 
 START = 1_790_000_000.0
 REFRESH = 900.0

@@ -27,7 +27,8 @@ from keywheel.stores import Answer, Figures, State, StoreLost
 from keywheel.stores.diary import Diary
 from keywheel.stores.hourly import HOUR, Hourly
 from keywheel.stores.ledger import Emptied, Ledger, Need
-from keywheel.wire.models import BadCatalogue, Entry, read_models
+from keywheel.wire.loose import BadCatalogue
+from keywheel.wire.models import Entry, read_models
 
 log = logging.getLogger("keywheel.books")
 

@@ -16,7 +16,9 @@ import httpx2
 from keywheel.config import UpstreamSettings, url_fault
 from keywheel.errors import ConfigError
 from keywheel.secret import Secret
-from keywheel.wire.models import BadCatalogue, Entry, KeyFacts, read_key, read_models
+from keywheel.wire.facts import KeyFacts, read_balance, read_key
+from keywheel.wire.loose import BadCatalogue
+from keywheel.wire.models import Entry, read_models
 
 MAX_BYTES = 16 * 1024 * 1024  # the real list has about 2 MB
 TIMEOUT = 10.0  # seconds of silence
@@ -112,6 +114,11 @@ class Catalog:
         if facts is None:
             raise Unavailable("GET /key answered something that is not a key's facts")
         return KeyCheck(True, facts, self._hash(facts.account_id), date)
+
+    def balance(self, secret: Secret) -> float | None:
+        """Credits bought less credits used, in USD; None where the key may not know. Raises `Unavailable`."""
+        status, body, _ = self._get("/credits", _Bearer(secret))
+        return read_balance(body) if status == 200 else None
 
     def _list(self, path: str, auth: httpx2.Auth | None = None) -> tuple[Entry, ...]:
         status, body, _ = self._get(path, auth)

@@ -13,7 +13,8 @@ from keywheel.core.pool import Pool
 from keywheel.core.quota import Reading
 from keywheel.core.types import Event
 from keywheel.secret import Secret
-from keywheel.wire.models import Entry, KeyFacts
+from keywheel.wire.facts import KeyFacts
+from keywheel.wire.models import Entry
 
 log = logging.getLogger("keywheel.keeper")
 

@@ -7,15 +7,14 @@ from typing import Any
 
 import pytest
 
+from keywheel.wire.facts import KeyFacts, read_balance, read_key
+from keywheel.wire.loose import BadCatalogue
 from keywheel.wire.models import (
     UNKNOWN_CONTEXT,
     UNKNOWN_SIZE,
-    BadCatalogue,
     Entry,
-    KeyFacts,
     billions,
     order,
-    read_key,
     read_listing,
     read_models,
     smartest_key,
@@ -392,3 +391,24 @@ def test_a_used_up_budget_names_its_end(budgets: Any, until: float | None) -> No
 @pytest.mark.parametrize("payload", [b"", b"<html>", b'{"data":[]}', b'{"error":{}}'])
 def test_what_is_no_key_answer_says_nothing(payload: bytes) -> None:
     assert read_key(payload) is None
+
+
+@pytest.mark.parametrize(
+    ("data", "balance"),
+    [
+        ({"total_credits": 10, "total_usage": 2.5}, 7.5),
+        ({"total_credits": "10", "total_usage": "12"}, -2.0),
+        ({"total_credits": 10}, None),
+        ({"total_credits": True, "total_usage": 0}, None),
+        ({}, None),
+    ],
+)
+def test_a_balance_is_what_was_bought_less_what_was_used(
+    data: dict[str, Any], balance: float | None
+) -> None:
+    assert read_balance(json.dumps({"data": data}).encode()) == balance
+
+
+@pytest.mark.parametrize("payload", [b"", b"<html>", b"[]", b'{"data":7}'])
+def test_what_is_no_answer_about_credits_says_nothing(payload: bytes) -> None:
+    assert read_balance(payload) is None

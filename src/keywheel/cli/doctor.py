@@ -56,7 +56,7 @@ def _upstream(found: Environment) -> Iterator[Any]:
     from keywheel.cli import checks, inquiry  # noqa: PLC0415
 
     address = found.config.upstream.base_url
-    with inquiry.teller(found) as catalog:
+    with inquiry.catalog_of(found) as catalog:
         try:
             menu = inquiry.ask_models(found, catalog)
         except Unavailable as error:
@@ -129,7 +129,7 @@ def check_keys(context: click.Context, as_json: bool) -> None:
     found = gather()
     if not found.keys:
         raise ConfigError(NO_KEYS)
-    with inquiry.teller(found) as catalog:
+    with inquiry.catalog_of(found) as catalog:
         answers = inquiry.ask_keys(found, catalog)
     if all(answer.check is None for answer in answers):
         raise Unreachable(f"{found.config.upstream.base_url}: {answers[0].fault}")

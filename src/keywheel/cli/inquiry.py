@@ -1,12 +1,10 @@
 """What OpenRouter says about the keys that are set: asked in parallel, costing no quota."""
 
-import json
 import os
 import time
-from collections.abc import Generator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Any, cast
 
 import httpx2
 
@@ -18,7 +16,6 @@ from keywheel.keys import KeyEntry
 from keywheel.secret import Secret
 from keywheel.wire.menu import Menu, menu
 
-Json = dict[str, Any]
 SALT = 32  # bytes; identities are hashed for as long as the command runs
 
 
@@ -50,15 +47,6 @@ class AccountAnswer:
     hidden: tuple[str, ...] | None = None
 
 
-class Teller(Catalog):
-    """A catalogue that also asks for an account's balance."""
-
-    def balance(self, secret: Secret) -> float | None:
-        """Credits bought less credits used, in USD; None where the key may not know."""
-        status, body, _ = self._get("/credits", _Bearer(secret))
-        return _balance(body) if status == 200 else None
-
-
 def ask_keys(found: Environment, catalog: Catalog) -> list[Answer]:
     """`GET /key` for every key."""
     what = f"asking {_host(found)} about {len(found.keys)} key(s)"
@@ -75,7 +63,7 @@ def ask_keys(found: Environment, catalog: Catalog) -> list[Answer]:
 
 
 def ask_accounts(
-    found: Environment, answers: list[Answer], catalog: Teller, free: frozenset[str]
+    found: Environment, answers: list[Answer], catalog: Catalog, free: frozenset[str]
 ) -> list[AccountAnswer]:
     """What one valid key of each account tells about it. `free`: the candidates of the public list."""
     secrets = {entry.label: entry.secret for entry in found.keys}
@@ -92,9 +80,9 @@ def ask_models(found: Environment, catalog: Catalog) -> Menu:
     return menu(entries, found.config.taste, time.time())
 
 
-def teller(found: Environment) -> Teller:
+def catalog_of(found: Environment) -> Catalog:
     """Raises `ConfigError`."""
-    return Teller.of(found.config.upstream, salt=os.urandom(SALT))
+    return Catalog.of(found.config.upstream, salt=os.urandom(SALT))
 
 
 def _ask(catalog: Catalog, entry: KeyEntry) -> tuple[str, KeyCheck | None, str, float | None]:
@@ -112,7 +100,7 @@ def _look(
     name: str,
     keys: list[Answer],
     secrets: Mapping[str, Secret],
-    catalog: Teller,
+    catalog: Catalog,
     free: frozenset[str],
 ) -> AccountAnswer:
     valid = next((key.label for key in keys if key.check and key.check.passed), None)
@@ -126,26 +114,5 @@ def _look(
     return AccountAnswer(name, tuple(keys), balance, hidden)
 
 
-def _balance(body: bytes) -> float | None:
-    try:
-        told = cast(Json, json.loads(body)["data"])
-        return float(told["total_credits"]) - float(told["total_usage"])
-    except (ValueError, TypeError, KeyError):
-        return None
-
-
 def _host(found: Environment) -> str:
     return httpx2.URL(found.config.upstream.base_url).host
-
-
-class _Bearer(httpx2.Auth):
-    """Puts the key into the request at the last moment."""
-
-    def __init__(self, secret: Secret) -> None:
-        self._secret = secret
-
-    def auth_flow(
-        self, request: httpx2.Request
-    ) -> Generator[httpx2.Request, httpx2.Response, None]:
-        request.headers["authorization"] = f"Bearer {self._secret.reveal()}"
-        yield request

@@ -15,7 +15,6 @@ from keywheel.gateway.guard import Guard
 from keywheel.gateway.live import Live
 from keywheel.problems import Problem
 from keywheel.secret import Secret
-from keywheel.wire.replies import error_body
 
 Json = dict[str, Any]
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -130,15 +129,7 @@ def _json(value: Json) -> Response:
 
 
 def _refuse(problem: Problem) -> Response:
-    body = error_body(
-        "chat",
-        status=problem.status,
-        code=problem.code,
-        message=problem.message,
-        type=problem.type,
-        param=problem.param,
-        extra=problem.extra,
-    )
+    body = problem.body("chat")
     return Response(body, problem.status, problem.headers(), "application/json")
 
 

@@ -1,4 +1,4 @@
-"""The model list and the key facts of the upstream, read without trusting them.
+"""The model list of the upstream, read without trusting it.
 
 Free means that every price given is exactly zero and that prompt and completion have one; the suffix `:free`
 proves nothing. A model is a candidate when it is free and chats: text in, text out, no classifier, no router.
@@ -9,20 +9,29 @@ import re
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from decimal import Decimal, InvalidOperation
 from fnmatch import fnmatchcase
-from math import isfinite
-from typing import Any, cast
+from typing import Any
 
 import msgspec
 from msgspec import Raw, Struct
 from msgspec.json import Decoder
 
-from keywheel.core.types import FOREVER, Model, Price
+from keywheel.core.types import Model, Price
+from keywheel.wire.loose import (
+    MAX_SIZE,
+    BadCatalogue,
+    decode,
+    to_amount,
+    to_count,
+    to_mapping,
+    to_moment,
+    to_number,
+    to_sequence,
+    to_strings,
+    to_text,
+)
 from keywheel.wire.preferences import CURATED, FOUNDING
 
-MAX_SIZE = 1 << 24  # bytes of a list, requirement C17; the real one has about 2 MB
 UNKNOWN_CONTEXT = 4_096  # tokens assumed of a model that does not say: the smallest still offered
 UNKNOWN_SIZE = (
     30.0  # billions assumed of a name without a size: neither the small nor the large ones hide it
@@ -53,14 +62,6 @@ _QUALITY = dict(CURATED)
 _PLACES = {id_: place for place, id_ in enumerate((*FOUNDING, *_QUALITY))}
 
 
-class BadCatalogue(Exception):
-    """The payload as a whole is unusable: keep what was known before."""
-
-    def __init__(self, reason: str) -> None:
-        super().__init__(reason)
-        self.reason = reason
-
-
 @dataclass(frozen=True, slots=True)
 class Entry:
     """One model of the list. `expires`: UTC seconds from which it may be gone. `raw`: the entry as served."""
@@ -88,32 +89,8 @@ class Listing:
     skipped: Mapping[str, int]
 
 
-@dataclass(frozen=True, slots=True)
-class KeyFacts:
-    """What `GET /key` says; None is unknown. The key's label is left out on purpose: it shows parts of the key.
-
-    `account_id` is the owner's real id: hash it before it is kept or shown. `spent_until`: a budget is used up
-    until then (UTC seconds, infinite when nobody says).
-    """
-
-    account_id: str | None = field(default=None, repr=False)
-    free_used: int | None = None
-    free_limit: int | None = None
-    limit: float | None = None
-    limit_remaining: float | None = None
-    limit_reset: str | None = None
-    is_management: bool = False
-    is_free_tier: bool | None = None
-    expires_at: float | None = None
-    spent_until: float | None = None
-
-
 class _Payload(Struct):
     data: list[Raw]
-
-
-class _KeyPayload(Struct):
-    data: dict[str, Any]
 
 
 class _Served(Struct):
@@ -132,7 +109,6 @@ class _Served(Struct):
 
 
 _PAYLOAD = Decoder(_Payload)
-_KEY = Decoder(_KeyPayload)
 _SERVED = Decoder(_Served)
 
 
@@ -143,7 +119,7 @@ def read_models(payload: bytes, max_size: int = MAX_SIZE) -> tuple[Entry, ...]:
 
 def read_listing(payload: bytes, max_size: int = MAX_SIZE) -> Listing:
     """The same with an account of what was skipped. Raises BadCatalogue."""
-    raws = _decode(payload, _PAYLOAD, max_size).data
+    raws = decode(payload, _PAYLOAD, max_size).data
     entries: dict[str, Entry] = {}
     skipped: Counter[str] = Counter()
     for raw in raws:
@@ -162,28 +138,6 @@ def read_listing(payload: bytes, max_size: int = MAX_SIZE) -> Listing:
     if not entries:
         raise BadCatalogue(f"none of {len(raws)} entries is a model")
     return Listing(tuple(entries.values()), dict(skipped))
-
-
-def read_key(payload: bytes) -> KeyFacts | None:
-    """Read the answer of `GET /key`; fields that are missing or odd stay unknown. None if it is no such answer."""
-    try:
-        data = _decode(payload, _KEY, MAX_SIZE).data
-    except BadCatalogue:
-        return None
-    daily = _mapping(data.get("free_model_daily_requests"))
-    used, limit = _number(daily.get("used")), _number(daily.get("limit"))
-    return KeyFacts(
-        account_id=_text(data.get("creator_user_id")),
-        free_used=None if used is None else int(used),
-        free_limit=None if limit is None else int(limit),
-        limit=_number(data.get("limit")),
-        limit_remaining=_number(data.get("limit_remaining")),
-        limit_reset=_text(data.get("limit_reset")),
-        is_management=True in (data.get("is_management_key"), data.get("is_provisioning_key")),
-        is_free_tier=tier if isinstance(tier := data.get("is_free_tier"), bool) else None,
-        expires_at=_moment(data.get("expires_at")),
-        spent_until=_spent_until(data.get("budgets")),
-    )
 
 
 def order(
@@ -226,27 +180,19 @@ def billions(model_id: str) -> float:
     return max(sizes, default=UNKNOWN_SIZE)
 
 
-def _decode(payload: bytes, decoder: Decoder[Any], max_size: int) -> Any:
-    if len(payload) > max_size:
-        raise BadCatalogue(f"{len(payload)} bytes are more than {max_size}")
-    try:
-        return decoder.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise BadCatalogue(f"not the expected JSON: {error}") from None
-
-
 def _entry(served: _Served, raw: Raw) -> Entry:
-    inputs, outputs = _modalities(_mapping(served.architecture))
+    inputs, outputs = _modalities(to_mapping(served.architecture))
     price = _price(served.pricing)
-    reasoning = _mapping(served.reasoning).get("mandatory") is True
-    top = _mapping(served.top_provider)
+    reasoning = to_mapping(served.reasoning).get("mandatory") is True
+    top = to_mapping(served.top_provider)
     context = min(
-        filter(None, map(_count, (served.context_length, top.get("context_length")))), default=None
+        filter(None, map(to_count, (served.context_length, top.get("context_length")))),
+        default=None,
     )
     model = Model(
         id=served.id,
         context=context or UNKNOWN_CONTEXT,
-        max_output=_count(top.get("max_completion_tokens")),
+        max_output=to_count(top.get("max_completion_tokens")),
         can=_abilities(served, inputs, outputs, reasoning),
         free=price is None,
         reasoning=reasoning,
@@ -255,9 +201,9 @@ def _entry(served: _Served, raw: Raw) -> Entry:
     return Entry(
         id=served.id,
         model=model,
-        name=_text(served.name) or served.id,
-        created=_number(served.created) or 0.0,
-        expires=_moment(served.expiration_date),
+        name=to_text(served.name) or served.id,
+        created=to_number(served.created) or 0.0,
+        expires=to_moment(served.expiration_date),
         why_not=_no_chat(served.id, inputs, outputs) or price,
         raw=raw,
     )
@@ -277,13 +223,13 @@ def _no_chat(model_id: str, inputs: frozenset[str], outputs: frozenset[str]) -> 
 
 def _price(pricing: Any) -> str | None:
     """None when free, else `paid`, `price unknown`, or `router` for the price -1."""
-    prices = _mapping(pricing)
-    tables = [prices, *(table for table in _sequence(prices.get("overrides")))]
-    amounts = [_amount(prices.get("prompt")), _amount(prices.get("completion"))]
+    prices = to_mapping(pricing)
+    tables = [prices, *(table for table in to_sequence(prices.get("overrides")))]
+    amounts = [to_amount(prices.get("prompt")), to_amount(prices.get("completion"))]
     for table in tables:
-        given = _mapping(table).items()
+        given = to_mapping(table).items()
         amounts += [
-            _amount(price) for name, price in given if name not in NO_PRICES and price is not None
+            to_amount(price) for name, price in given if name not in NO_PRICES and price is not None
         ]
     if any(amount == -1 for amount in amounts):
         return "router"
@@ -294,11 +240,11 @@ def _price(pricing: Any) -> str | None:
 
 def _rates(pricing: Any) -> Price:
     """What a request costs at most by its tokens; the dearest of the tables that may apply."""
-    prices = _mapping(pricing)
-    tables = [prices, *map(_mapping, _sequence(prices.get("overrides")))]
+    prices = to_mapping(pricing)
+    tables = [prices, *map(to_mapping, to_sequence(prices.get("overrides")))]
 
     def dearest(*names: str) -> float:
-        amounts = [_amount(table.get(name)) for table in tables for name in names]
+        amounts = [to_amount(table.get(name)) for table in tables for name in names]
         return float(max((amount for amount in amounts if amount is not None), default=0))
 
     return Price(
@@ -309,29 +255,18 @@ def _rates(pricing: Any) -> Price:
     )
 
 
-def _amount(price: Any) -> Decimal | None:
-    """A price as an exact number: rounding must not make a tiny one zero."""
-    if isinstance(price, bool) or not isinstance(price, str | int | float):
-        return None
-    try:
-        amount = Decimal(str(price).strip())
-    except InvalidOperation:
-        return None
-    return amount if amount.is_finite() else None
-
-
 def _modalities(architecture: Mapping[str, Any]) -> tuple[frozenset[str], frozenset[str]]:
     """What goes in and comes out; older lists say it as `text+image->text`, and silence means text."""
-    before, _, after = (_text(architecture.get("modality")) or "text->text").partition("->")
-    inputs = _strings(architecture.get("input_modalities")) or before.split("+")
-    outputs = _strings(architecture.get("output_modalities")) or after.split("+")
+    before, _, after = (to_text(architecture.get("modality")) or "text->text").partition("->")
+    inputs = to_strings(architecture.get("input_modalities")) or before.split("+")
+    outputs = to_strings(architecture.get("output_modalities")) or after.split("+")
     return frozenset(inputs), frozenset(outputs)
 
 
 def _abilities(
     served: _Served, inputs: frozenset[str], outputs: frozenset[str], mandatory: bool
 ) -> frozenset[str]:
-    offered = _strings(served.supported_parameters)
+    offered = to_strings(served.supported_parameters)
     can = {BY_PARAMETER[name] for name in offered if name in BY_PARAMETER}
     can |= {BY_INPUT[name] for name in inputs if name in BY_INPUT}
     can |= {BY_OUTPUT[name] for name in outputs if name in BY_OUTPUT}
@@ -359,51 +294,3 @@ def _first_match(model_id: str, patterns: tuple[str, ...]) -> int | None:
         if any(fnmatchcase(name, pattern.lower()) for name in names):
             return place
     return None
-
-
-def _spent_until(budgets: Any) -> float | None:
-    """When the last of the budgets that are used up resets."""
-    spent = [
-        _moment(budget.get("resets_at")) or FOREVER
-        for budget in map(_mapping, _sequence(budgets))
-        if (left := _number(budget.get("remaining_usd"))) is not None and left <= 0
-    ]
-    return max(spent, default=None)
-
-
-def _moment(value: Any) -> float | None:
-    """A date (its first second) or an instant as UTC seconds."""
-    if not isinstance(value, str):
-        return None
-    try:
-        moment = datetime.fromisoformat(value)
-    except ValueError:
-        return None
-    return (moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp()
-
-
-def _number(value: Any) -> float | None:
-    amount = _amount(value)
-    number = None if amount is None else float(amount)
-    return number if number is not None and isfinite(number) else None
-
-
-def _count(value: Any) -> int | None:
-    number = _number(value)
-    return int(number) if number and number >= 1 else None
-
-
-def _text(value: Any) -> str | None:
-    return value if isinstance(value, str) and value else None
-
-
-def _mapping(value: Any) -> Mapping[str, Any]:
-    return cast("Mapping[str, Any]", value) if isinstance(value, dict) else {}
-
-
-def _sequence(value: Any) -> list[Any]:
-    return cast("list[Any]", value) if isinstance(value, list) else []
-
-
-def _strings(value: Any) -> list[str]:
-    return [text for text in _sequence(value) if isinstance(text, str)]
