@@ -15,7 +15,7 @@ LAYERS = (
     ("catalog", "environment"),
     ("keeper", "books", "grouping"),
     ("engine",),
-    ("problems", "hints", "axle", "wires"),
+    ("problems", "hints", "axle", "wires", "awaiting"),
     ("listing",),
     ("errand",),
     ("bodies",),

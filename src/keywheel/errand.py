@@ -9,6 +9,7 @@ from typing import Any
 import httpx2
 
 from keywheel import hints, listing
+from keywheel.awaiting import FIRST_LOOK
 from keywheel.axle import Axle, is_collecting
 from keywheel.core.attempts import Done, Ended, Expired, Refused, Report, Send, Served, Try
 from keywheel.core.types import Abandoned, Answered, Failed, Finished, Lease, Outcome
@@ -21,7 +22,6 @@ from keywheel.wire.dialects import DIALECTS
 from keywheel.wire.hearing import Finding, Hearing, Stage, Times
 from keywheel.wire.replies import models_body
 
-FIRST_LOOK = 10.0  # seconds that a request waits for the first model list
 WRITE, POOL = 10.0, 2.0  # seconds (rule A.7)
 IDENTITY = (b"accept-encoding", b"identity")
 JSON, EVENTS = "application/json", "text/event-stream; charset=utf-8"
@@ -246,8 +246,7 @@ def begin(
     began = engine.clock()
     lower = [(name.lower(), value) for name, value in headers]
     known = {name: value for name, value in lower if name != b"x-stainless-read-timeout"}
-    session = known.get(b"x-session-id", b"").decode("latin-1") or None
-    request = read(body, dialect, session)
+    request = read(body, dialect, hints.session(known))
     terms = hints.terms(hints.request_id(known), known, request.stream)
     if read_timeout and not request.stream:  # it bounds what comes in one piece
         terms = terms._replace(patience=min(read_timeout, terms.patience or read_timeout))

@@ -29,6 +29,11 @@ def request_id(headers: Mapping[bytes, bytes]) -> str:
     return f"{_new(96):024x}"
 
 
+def session(headers: Mapping[bytes, bytes]) -> str | None:
+    """The conversation's name, if the client gives it one."""
+    return headers.get(b"x-session-id", b"").decode("latin-1") or None
+
+
 def passed_on(headers: Headers) -> Headers:
     """Our own headers, and those of the client that are meant for the upstream and not for this hop alone."""
     theirs = [header for header in headers if header[0].startswith(_BEGINNINGS)]

@@ -16,18 +16,18 @@ from typing import cast
 
 import httpx2
 
+from keywheel import awaiting
 from keywheel.axle import Axle
 from keywheel.bodies import AsyncBody, AsyncSource, Body, Source
 from keywheel.core.attempts import Done, Refused, Report, Send, Served, Take, Wait
 from keywheel.core.types import Abandoned
-from keywheel.errand import FIRST_LOOK, Errand, Passage, Reply, Route, begin, refusal, route
+from keywheel.errand import Errand, Passage, Reply, Route, begin, refusal, route
 from keywheel.errors import RequestFailed
 from keywheel.problems import of_exception
 from keywheel.wire.hearing import Finding, Hearing, Stage
 from keywheel.wires import AsyncWire, Wire, failure
 
 log = logging.getLogger("keywheel.transports")
-LOOK_AGAIN = 0.02  # seconds
 
 
 class KeywheelTransport(httpx2.BaseTransport):
@@ -66,7 +66,7 @@ class KeywheelTransport(httpx2.BaseTransport):
 
     def _look(self, where: Route) -> Reply:
         engine = self._axle.start()
-        engine.ready.wait(FIRST_LOOK)
+        engine.ready.wait(awaiting.FIRST_LOOK)
         assert where.answer is not None  # noqa: S101 - the caller looked
         return where.answer(engine)
 
@@ -97,7 +97,7 @@ class KeywheelTransport(httpx2.BaseTransport):
         try:
             return errand.engine.take(step)
         except BaseException as error:
-            errand.engine.settle(step.lease, Abandoned(_reason(error), unsent=True))
+            errand.engine.settle(step.lease, Abandoned(awaiting.reason(error), unsent=True))
             raise
 
     def _sleep(self, errand: Errand, step: Wait) -> Done:
@@ -125,7 +125,7 @@ class KeywheelTransport(httpx2.BaseTransport):
         except BaseException as error:
             finding = _lose(error, hearing, clock(), headed=source is not None)
             if finding is None:
-                errand.engine.settle(step.lease, Abandoned(_reason(error)))
+                errand.engine.settle(step.lease, Abandoned(awaiting.reason(error)))
                 _close(source)
                 raise
         _tell(hearing, step)
@@ -164,7 +164,7 @@ class AsyncKeywheelTransport(httpx2.AsyncBaseTransport):
     async def serve(self, errand: Errand) -> Reply:
         """Lead a request to its answer, or to the beginning of one."""
         try:
-            await ready(errand.engine.ready, errand.patience)
+            await awaiting.first_look(errand.engine.ready, errand.patience)
             return errand.reply(await self._run(errand))
         except RequestFailed as error:
             return errand.refuse(of_exception(error))
@@ -183,7 +183,7 @@ class AsyncKeywheelTransport(httpx2.AsyncBaseTransport):
 
     async def _look(self, where: Route) -> Reply:
         engine = self._axle.start()
-        await ready(engine.ready, FIRST_LOOK)
+        await awaiting.first_look(engine.ready, awaiting.FIRST_LOOK)
         assert where.answer is not None  # noqa: S101 - the caller looked
         return where.answer(engine)
 
@@ -203,38 +203,11 @@ class AsyncKeywheelTransport(httpx2.AsyncBaseTransport):
                 case Send():
                     report = await self._send(errand, step)
                 case Wait():
-                    report = await self._sleep(errand, step)
+                    report = await awaiting.lane(engine, flow, step.until)
                 case Take():
-                    report = await self._take(errand, step)
+                    report = await awaiting.reservation(engine, step)
             step = engine.advance(flow, report)
         return step
-
-    async def _take(self, errand: Errand, step: Take) -> Report:
-        """Reserve in a store that is far away. Whoever is interrupted gives the lease back unused."""
-        try:
-            return await asyncio.to_thread(errand.engine.take, step)
-        except BaseException as error:
-            errand.engine.settle(step.lease, Abandoned(_reason(error), unsent=True))
-            raise
-
-    async def _sleep(self, errand: Errand, step: Wait) -> Done:
-        """Wait, but no longer than until there is a lane."""
-        clock, flow, woken = errand.engine.clock, errand.open(), asyncio.Event()
-        loop = asyncio.get_running_loop()
-
-        def wake() -> None:
-            loop.call_soon_threadsafe(woken.set)
-
-        flow.wake = wake
-        try:
-            if not flow.woken:
-                async with asyncio.timeout(max(0.0, step.until - clock())):
-                    await woken.wait()
-        except TimeoutError:
-            pass
-        finally:
-            flow.wake = None
-        return Done(clock())
 
     async def _send(self, errand: Errand, step: Send) -> Report:
         """One attempt. Whoever interrupts it leaves an abandoned lease behind, and nobody to blame."""
@@ -251,7 +224,7 @@ class AsyncKeywheelTransport(httpx2.AsyncBaseTransport):
         except BaseException as error:
             finding = _lose(error, hearing, clock(), headed=source is not None)
             if finding is None:
-                errand.engine.settle(step.lease, Abandoned(_reason(error)))
+                errand.engine.settle(step.lease, Abandoned(awaiting.reason(error)))
                 await _aclose(source)
                 raise
         _tell(hearing, step)
@@ -261,14 +234,6 @@ class AsyncKeywheelTransport(httpx2.AsyncBaseTransport):
 
 
 # --- small parts of both -----------------------------------------------------------------------------
-
-
-async def ready(ready: threading.Event, seconds: float) -> None:
-    """Wait for the first model list. A thread for each who waits would hold up the end of the program."""
-    loop = asyncio.get_running_loop()
-    due = loop.time() + seconds
-    while not ready.is_set() and loop.time() < due:  # noqa: ASYNC110 - the keeper sets it in its thread
-        await asyncio.sleep(LOOK_AGAIN)
 
 
 async def _listen(
@@ -318,8 +283,3 @@ def _head(response: httpx2.Response) -> list[tuple[bytes, bytes]]:
 def _read_timeout(request: httpx2.Request) -> float | None:
     limit = request.extensions.get("timeout", {}).get("read")
     return limit if isinstance(limit, int | float) else None
-
-
-def _reason(error: BaseException) -> str:
-    cancelled = isinstance(error, asyncio.CancelledError | KeyboardInterrupt | GeneratorExit)
-    return "client gone" if cancelled else "own bug"

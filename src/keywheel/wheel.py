@@ -5,27 +5,29 @@ from collections.abc import Callable, Iterable, Mapping
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, Generic, Self, TypeVar
 
 import httpx2
 import msgspec
 
 from keywheel import fittings, listing
 from keywheel.answers import Answer, AsyncTextStream, TextStream, answer
+from keywheel.awaiting import FIRST_LOOK, first_look
 from keywheel.axle import Axle
 from keywheel.client import NO_KEYS, ApiStats, gathered
 from keywheel.config import Config
 from keywheel.core.types import Event
 from keywheel.engine import Engine
-from keywheel.errand import FIRST_LOOK, Errand, begin, refusal
+from keywheel.errand import Errand, begin, refusal
 from keywheel.errors import ConfigError, InvalidRequest, RequestFailed
 from keywheel.keys import LIST, find
-from keywheel.transports import AsyncKeywheelTransport, KeywheelTransport, ready
+from keywheel.transports import AsyncKeywheelTransport, KeywheelTransport
 
+Way = TypeVar("Way", KeywheelTransport, AsyncKeywheelTransport)
 Messages = str | Iterable[Mapping[str, Any]]
 
 
-class _Wheel:
+class _Wheel(Generic[Way]):
     """What both have in common."""
 
     def __init__(
@@ -45,6 +47,11 @@ class _Wheel:
             raise ConfigError(NO_KEYS)
         if on_event:
             self._axle.listen(on_event)
+        self._way = self._connect()
+
+    def _connect(self) -> Way:
+        """The driver that leads requests to their answers."""
+        raise NotImplementedError
 
     @classmethod
     def from_env(cls, *, on_event: Callable[[Event], None] | None = None) -> Self:
@@ -95,23 +102,15 @@ class _Wheel:
             raise
 
 
-class Keywheel(_Wheel):
+class Keywheel(_Wheel[KeywheelTransport]):
     """The wheel for blocking code.
 
     with keywheel.Keywheel.from_env() as wheel:
         print(wheel.chat("Hello").text)
     """
 
-    def __init__(
-        self,
-        keys: Iterable[str] = (),
-        *,
-        config: Config | None = None,
-        on_event: Callable[[Event], None] | None = None,
-        axle: Axle | None = None,
-    ) -> None:
-        super().__init__(keys, config=config, on_event=on_event, axle=axle)
-        self._way = KeywheelTransport(self._axle)
+    def _connect(self) -> KeywheelTransport:
+        return KeywheelTransport(self._axle)
 
     def __enter__(self) -> Self:
         return self
@@ -150,19 +149,11 @@ class Keywheel(_Wheel):
         self._way.close()
 
 
-class AsyncKeywheel(_Wheel):
+class AsyncKeywheel(_Wheel[AsyncKeywheelTransport]):
     """The wheel for asyncio."""
 
-    def __init__(
-        self,
-        keys: Iterable[str] = (),
-        *,
-        config: Config | None = None,
-        on_event: Callable[[Event], None] | None = None,
-        axle: Axle | None = None,
-    ) -> None:
-        super().__init__(keys, config=config, on_event=on_event, axle=axle)
-        self._way = AsyncKeywheelTransport(self._axle)
+    def _connect(self) -> AsyncKeywheelTransport:
+        return AsyncKeywheelTransport(self._axle)
 
     async def __aenter__(self) -> Self:
         return self
@@ -194,7 +185,7 @@ class AsyncKeywheel(_Wheel):
     async def models(self) -> list[dict[str, Any]]:
         """What can be used now, best first, in OpenRouter's shape; `auto` and the pools come first."""
         engine = self._axle.start()
-        await ready(engine.ready, FIRST_LOOK)
+        await first_look(engine.ready, FIRST_LOOK)
         return _listed(engine)
 
     async def close(self) -> None:

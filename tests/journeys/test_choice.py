@@ -66,7 +66,7 @@ def test_a_conversation_stays_with_its_account_and_its_name_is_kept_nowhere() ->
             assert running.chat(headers=talk).status_code == 200
         assert len({account for account, _, _ in running.attempts}) == 1
         assert CANARY not in running.http.get("/admin/stats").text
-        assert not [name for name in running.engine.pool.affinity if CANARY in name]
+        assert not [name for name, _, _ in running.engine.pool.affinity.entries() if CANARY in name]
         for _ in range(8):
             running.chat()
         assert len({account for account, _, _ in running.attempts}) == 4

@@ -26,9 +26,6 @@ class Affinity:
         for conversation, (account, at) in self._seen.items():
             yield conversation, account, at
 
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._seen)
-
     def remember(self, conversation: str, account: str, now: float) -> None:
         """An account answered this conversation."""
         self._seen[conversation] = (account, now)

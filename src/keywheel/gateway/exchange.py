@@ -5,13 +5,13 @@ the rest on and settles the lease at the last byte. Whatever happens in between,
 What an answer means is judged in `keywheel.wire.hearing`.
 """
 
-import asyncio
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 import structlog
 
+from keywheel import awaiting
 from keywheel.core.attempts import Done, Ended, Expired, Refused, Report, Send, Served, Take, Wait
 from keywheel.core.types import Abandoned, Answered, Lease, Outcome
 from keywheel.engine import Engine, Flow
@@ -112,38 +112,11 @@ class Exchange:
             case Send():
                 report = await self._send(step)
             case Wait():
-                report = await self._sleep(step.until - began)
+                report = await awaiting.lane(self._engine, self._flow, step.until)
             case Take():
-                report = await self._take(step)
+                report = await awaiting.reservation(self._engine, step)
         self.elsewhere += self._engine.clock() - began
         return report
-
-    async def _take(self, step: Take) -> Report:
-        """Reserve in a store that is far away. Whoever is interrupted gives the lease back unused."""
-        try:
-            return await asyncio.to_thread(self._engine.take, step)
-        except BaseException as error:
-            self._engine.settle(step.lease, Abandoned(_reason(error), unsent=True))
-            raise
-
-    async def _sleep(self, seconds: float) -> Done:
-        """Wait, but no longer than until there is a lane."""
-        loop = asyncio.get_running_loop()
-        woken = asyncio.Event()
-
-        def wake() -> None:
-            loop.call_soon_threadsafe(woken.set)
-
-        self._flow.wake = wake
-        try:
-            if not self._flow.woken:
-                async with asyncio.timeout(max(0.0, seconds)):
-                    await woken.wait()
-        except TimeoutError:
-            pass
-        finally:
-            self._flow.wake = None
-        return Done(self._engine.clock())
 
     async def _send(self, step: Send) -> Report:
         """One attempt. Whoever interrupts it leaves an abandoned lease behind, and nobody to blame."""
@@ -160,7 +133,7 @@ class Exchange:
         except UpstreamError as error:
             finding = hearing.lose(error.kind, clock(), detail=str(error), unsent=not error.sent)
         except BaseException as error:
-            self._engine.settle(step.lease, Abandoned(_reason(error)))
+            self._engine.settle(step.lease, Abandoned(awaiting.reason(error)))
             if response:
                 response.close()
             raise
@@ -216,7 +189,7 @@ class Exchange:
             outcome = await self._pass_on(stream, way)
         except BaseException as error:
             stream.response.close()
-            self._engine.settle(stream.lease, Abandoned(_reason(error)))
+            self._engine.settle(stream.lease, Abandoned(awaiting.reason(error)))
             raise
         if isinstance(outcome, Answered):
             stream.response.retire()
@@ -258,7 +231,3 @@ class Exchange:
                 hearing.break_off(error.kind, clock())
                 more = False
             await way.drain()
-
-
-def _reason(error: BaseException) -> str:
-    return "client gone" if isinstance(error, asyncio.CancelledError) else "own bug"

@@ -13,6 +13,7 @@ from typing import Any
 import structlog
 
 from keywheel import hints, problems
+from keywheel.awaiting import FIRST_LOOK, first_look
 from keywheel.core.attempts import Refused, Served, Try
 from keywheel.core.types import Abandoned, Failed, Finished
 from keywheel.engine import Engine, Terms
@@ -32,8 +33,6 @@ Scope = Mapping[str, Any]
 
 log = structlog.get_logger("keywheel.request")
 
-LOOK_AGAIN = 0.02  # seconds
-FIRST_LOOK = 10.0  # seconds that a request waits for the first model list
 LARGE = 64 * 1024  # bytes of a body above which reading it would hold up other requests
 PLAIN = ((b"content-type", b"application/json"),)
 STREAM = (
@@ -125,12 +124,10 @@ class Inference:
             raise
 
     async def _first_look(self, visit: Visit, terms: Terms) -> Terms:
-        """Wait for the first model list. A thread for each who waits would hold up the others, and the end."""
+        """Wait for the first model list; what is left of the client's patience."""
         clock = self._engine.clock
         due = visit.began + min(FIRST_LOOK, terms.patience or FIRST_LOOK)
-        # ready is a threading.Event: the keeper sets it in its thread
-        while not self._engine.ready.is_set() and clock() < due:  # noqa: ASYNC110
-            await asyncio.sleep(LOOK_AGAIN)
+        await first_look(self._engine.ready, due - clock())
         if not terms.patience:
             return terms
         return terms._replace(patience=max(0.001, terms.patience - (clock() - visit.began)))
@@ -165,7 +162,7 @@ class Inference:
                 return parts[0] if len(parts) == 1 else b"".join(parts)
 
     async def _read(self, body: bytes, headers: Mapping[bytes, bytes]) -> Request:
-        session = headers.get(b"x-session-id", b"").decode("latin-1") or None
+        session = hints.session(headers)
         if len(body) <= LARGE:
             return read(body, self.dialect, session)
         steps = reading(body, self.dialect, session)
