@@ -189,7 +189,7 @@ def test_a_model_tells_its_facts_and_its_end() -> None:
 
 def sent(history: History, count: int, every: float) -> None:
     for number in range(count):
-        history.attempted(attempt(NOON + number * every, f"r{number}"), limited=False)
+        history.attempted(attempt(NOON + number * every, f"r{number}"))
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ from collections import Counter, deque
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from keywheel.core.totals import Totals
 from keywheel.core.types import Attempted, Finished
 
 STEP = 60.0  # seconds of one point of the time line
@@ -13,19 +14,10 @@ EVENTS = 400  # ended requests and attempts that are kept; a request has one or 
 
 
 @dataclass(slots=True)
-class Minute:
+class Minute(Totals):
     """Counts of one minute. `ttft`: seconds, in all, of the `first` contents seen; `accounts`: attempts by account."""
 
-    number: int  # since 1970
-    requests: int = 0
-    succeeded: int = 0
-    failed: int = 0
-    abandoned: int = 0
-    attempts: int = 0
-    fallbacks: int = 0
-    rate_limited: int = 0
-    tokens_in: int = 0
-    tokens_out: int = 0
+    number: int = 0  # since 1970
     first: int = 0
     ttft: float = 0.0
     accounts: Counter[str] = field(default_factory=Counter[str])
@@ -41,15 +33,12 @@ class History:
         self._events: deque[Attempted | Finished] = deque(maxlen=EVENTS)
         self._minutes: deque[Minute] = deque(maxlen=POINTS)
 
-    def attempted(self, event: Attempted, *, limited: bool) -> None:
+    def attempted(self, event: Attempted) -> None:
         """Take one attempt."""
         self._events.append(event)
         minute = self._minute(event.at)
-        minute.attempts += 1
+        minute.attempted(event)
         minute.accounts[event.account] += 1
-        minute.rate_limited += limited
-        minute.tokens_in += event.tokens_in
-        minute.tokens_out += event.tokens_out
         if event.ttft is not None:
             minute.first += 1
             minute.ttft += event.ttft
@@ -57,16 +46,7 @@ class History:
     def finished(self, event: Finished) -> None:
         """Take one request."""
         self._events.append(event)
-        minute = self._minute(event.at)
-        minute.requests += 1
-        minute.fallbacks += event.attempts > 1
-        match event.outcome:
-            case "ok":
-                minute.succeeded += 1
-            case "failed":
-                minute.failed += 1
-            case _:
-                minute.abandoned += 1
+        self._minute(event.at).finished(event)
 
     def requests(self) -> Iterator[tuple[Finished, tuple[Attempted, ...]]]:
         """The last requests with their attempts, the latest first. Of the oldest ones attempts may be missing."""
@@ -84,7 +64,7 @@ class History:
         last = int(now // STEP)
         seen = {minute.number: minute for minute in self._minutes}
         numbers = range(last - POINTS + 1, last + 1)
-        return [seen.get(number) or Minute(number) for number in numbers]
+        return [seen.get(number) or Minute(number=number) for number in numbers]
 
     def rate(self, account: str, now: float, span: float) -> float:
         """Attempts a second of one account over about the last `span` seconds, or since the start if that is less."""
@@ -96,5 +76,5 @@ class History:
         number = int(at // STEP)
         minutes = self._minutes
         if not minutes or minutes[-1].number < number:
-            minutes.append(Minute(number))
+            minutes.append(Minute(number=number))
         return minutes[-1]

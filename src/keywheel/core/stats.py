@@ -8,6 +8,7 @@ from itertools import accumulate
 from math import exp, floor, log
 
 from keywheel.core.history import History
+from keywheel.core.totals import Totals
 from keywheel.core.types import Attempted, Event, Finished
 
 STEP = log(1.1)  # neighbouring buckets differ by a tenth: percentiles are exact to 5 %
@@ -118,22 +119,6 @@ class ErrorCount:
     last_at: float = 0.0
 
 
-@dataclass(slots=True)
-class Totals:
-    """Everything since the start. `fallbacks`: requests that needed more than one attempt."""
-
-    requests: int = 0
-    succeeded: int = 0
-    failed: int = 0
-    abandoned: int = 0
-    attempts: int = 0
-    fallbacks: int = 0
-    rate_limited: int = 0
-    tokens_in: int = 0
-    tokens_out: int = 0
-    cost_usd: float = 0.0
-
-
 class Stats:
     """Counters since a moment.
 
@@ -162,19 +147,13 @@ class Stats:
             self._finished(event)
 
     def _attempted(self, event: Attempted) -> None:
-        totals = self.totals
-        totals.attempts += 1
-        totals.tokens_in += event.tokens_in
-        totals.tokens_out += event.tokens_out
-        totals.cost_usd += event.cost
+        self.totals.attempted(event)
+        self.history.attempted(event)
         self.keys[event.key].add(event)
         self.models[event.model].add(event)
         self.attempts[event.key, event.model, event.row] += 1
-        limited = event.row.partition(" ")[0] in _RATE_LIMITS
-        self.history.attempted(event, limited=limited)
         if event.ok or event.row == "abandoned":
             return
-        totals.rate_limited += limited
         self._remember(event)
         error = self.errors.setdefault(event.row, ErrorCount(event.row, event.scope))
         error.count += 1
@@ -187,24 +166,12 @@ class Stats:
             del self._failures[next(iter(self._failures))]
 
     def _finished(self, event: Finished) -> None:
-        totals = self.totals
-        totals.requests += 1
+        self.totals.finished(event)
+        self.history.finished(event)
         self.requests[event.dialect, event.outcome] += 1
         self.durations[event.dialect].add(event.total)
         if event.overhead:
             self.overhead.add(event.overhead)
-        self.history.finished(event)
         reason = self._failures.pop(event.request_id, "none") if self._failures else "none"
         if event.attempts > 1:
-            totals.fallbacks += 1
             self.fallbacks[reason] += 1
-        match event.outcome:
-            case "ok":
-                totals.succeeded += 1
-            case "failed":
-                totals.failed += 1
-            case _:
-                totals.abandoned += 1
-
-
-_RATE_LIMITS = frozenset({"18", "19", "20", "20c", "21", "22"})
