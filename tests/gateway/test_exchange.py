@@ -7,11 +7,11 @@ from typing import Any
 
 import pytest
 
-from keywheel.core.attempts import Done, Report, Result, Step, Take, TurnedDown, Wait
-from keywheel.core.types import Lease
-from keywheel.engine import Engine, Flow
+from keywheel.core.attempts import Done, Report, Take, TurnedDown, Wait
+from keywheel.engine import Flow
 from keywheel.gateway import exchange
 from tests.gateway.asgi import HELLO, HOST, JSON, App, FakeUpstream, Scripted, app
+from tests.leading import NOWHERE, lead
 
 pytestmark = pytest.mark.anyio
 
@@ -53,25 +53,6 @@ async def test_a_moment_that_is_believed_is_not_worth_a_line(
 
 
 # --- steps that are no request -----------------------------------------------------------------------
-
-NOWHERE = Lease(0, "primary", "account1", "a/small-8b:free", 0.0, 0.0, (), ())
-
-
-def lead(engine: Engine, monkeypatch: pytest.MonkeyPatch, step: Step) -> list[Report | None]:
-    """Put a step before the first one; the reports that came back."""
-    steps, reports = [step], list[Report | None]()
-    advance = engine.advance
-
-    def led(flow: Flow, report: Report | None = None) -> Step | Result:
-        if steps:
-            return steps.pop()
-        if not reports:
-            reports.append(report)
-            return advance(flow)
-        return advance(flow, report)
-
-    monkeypatch.setattr(engine, "advance", led)
-    return reports
 
 
 async def ask(it: App) -> int:

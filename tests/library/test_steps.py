@@ -8,34 +8,17 @@ import httpx2
 import pytest
 
 from keywheel.axle import Axle
-from keywheel.core.attempts import Done, Report, Result, Step, Take, TurnedDown, Wait
-from keywheel.core.types import Abandoned, Lease
-from keywheel.engine import Engine, Flow
+from keywheel.core.attempts import Done, Report, Take, TurnedDown, Wait
+from keywheel.core.types import Abandoned
+from keywheel.engine import Flow
 from keywheel.errand import begin
 from keywheel.testing import Simulator
 from keywheel.transports import AsyncKeywheelTransport, KeywheelTransport
 from keywheel.wheel import Keywheel
+from tests.leading import NOWHERE, lead
 from tests.library.probing import HELLO, ONCE, under_way
 
 BODY = b'{"messages":[{"role":"user","content":"Hello"}]}'
-NOWHERE = Lease(0, "primary", "account1", "a/small-8b:free", 0.0, 0.0, (), ())
-
-
-def lead(engine: Engine, monkeypatch: pytest.MonkeyPatch, step: Step) -> list[Report | None]:
-    """Put a step before the first one; the reports that came back."""
-    steps, reports = [step], list[Report | None]()
-    advance = engine.advance
-
-    def led(flow: Flow, report: Report | None = None) -> Step | Result:
-        if steps:
-            return steps.pop()
-        if not reports:
-            reports.append(report)
-            return advance(flow)
-        return advance(flow, report)
-
-    monkeypatch.setattr(engine, "advance", led)
-    return reports
 
 
 def blocking(wheel: Keywheel, **fields: Any) -> int:
