@@ -8,13 +8,17 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import httpx2
 import pytest
 
+from keywheel import sim
+from keywheel.gateway import run
+
 KEY = "sk-or-v1-" + "5ec2e7" * 10
+FREE = {"model": "auto", "messages": [{"role": "user", "content": "Hello"}]}
 PAID = {"model": "openai/gpt-4o", "messages": [{"role": "user", "content": "Hello"}]}
 
 
@@ -22,7 +26,7 @@ PAID = {"model": "openai/gpt-4o", "messages": [{"role": "user", "content": "Hell
 def environment(tmp_path: Path) -> dict[str, str]:
     """The variables of this process without keys and settings."""
     kept = {n: v for n, v in os.environ.items() if not n.startswith(("OPENROUTER", "KEYWHEEL"))}
-    return kept | {"XDG_CONFIG_HOME": str(tmp_path)}
+    return kept | {"XDG_CONFIG_HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path / "state")}
 
 
 @contextmanager
@@ -44,6 +48,28 @@ def started(
             yield process, [process.stdout.readline().strip() for _ in range(3)]
         finally:
             process.kill()
+
+
+@pytest.fixture
+def upstream() -> Iterator[dict[str, str]]:
+    """A simulator, and the variables that lead to it with one key."""
+    scenario = sim.scenario("calm")
+    app = sim.create_app(sim.World(scenario, seed=1), speed=float("inf"))
+    with run.listen("127.0.0.1", 0) as bound, run.in_thread(app, bound) as url:
+        yield {
+            "OPENROUTER_BASE_URL": f"{url}/api/v1",
+            "OPENROUTER_API_KEY": sim.demo_keys(scenario)[0],
+        }
+
+
+def base_of(lines: list[str]) -> str:
+    """Where a gateway listens, by its greeting."""
+    return lines[1].removeprefix("OpenAI base URL: ").removesuffix("/v1")
+
+
+def is_alive(base: str) -> bool:
+    """Whether it answers; it does when it can also be told to end."""
+    return httpx2.get(f"{base}/healthz", trust_env=False, timeout=20).status_code == 200
 
 
 def ended(process: subprocess.Popen[str], by: signal.Signals) -> tuple[int, float]:
@@ -88,6 +114,99 @@ def test_an_upstream_that_hangs_does_not_hold_up_the_end(
     assert (got, seconds < 5) == (code, True)
     assert "Traceback" not in said
     assert KEY[9:17] not in said
+
+
+def test_what_was_sent_is_known_after_a_kill(
+    tmp_path: Path, environment: dict[str, str], upstream: dict[str, str]
+) -> None:
+    environment |= upstream
+    with httpx2.Client(trust_env=False, timeout=20) as http:
+        for before in (0, 3, 6):  # requests of the runs before
+            with started(tmp_path, environment) as (process, lines):
+                base = base_of(lines)
+                used = http.get(f"{base}/admin/state").json()["pool"]["day"]["used"]
+                for _ in range(3):
+                    assert http.post(f"{base}/v1/chat/completions", json=FREE).status_code == 200
+                process.kill()
+            assert used == before
+
+
+def test_a_second_gateway_does_not_take_the_state_of_the_first(
+    tmp_path: Path, environment: dict[str, str], upstream: dict[str, str]
+) -> None:
+    environment |= upstream
+    with (
+        started(tmp_path, environment),
+        started(tmp_path, environment) as (second, lines),
+    ):
+        assert second.wait(20) == 1
+        assert second.stderr is not None
+        assert "is used by another gateway" in second.stderr.read()
+        assert lines == ["", "", ""]
+
+
+def test_the_simulator_leaves_no_state(tmp_path: Path, environment: dict[str, str]) -> None:
+    with started(tmp_path, environment, "--demo") as (process, lines):
+        base = base_of(lines)
+        assert httpx2.get(f"{base}/admin/state", trust_env=False).json()["mode"] == "simulator"
+        ended(process, signal.SIGTERM)
+    assert not (tmp_path / "state").exists()
+
+
+@contextmanager
+def in_a_terminal(folder: Path, environment: dict[str, str]) -> Iterator[tuple[str, list[str]]]:
+    """A gateway whose standard output is a terminal: where it listens, and what it said first."""
+    screen, terminal = os.openpty()
+    command = (sys.executable, "-m", "keywheel", "serve", "--port", "0")
+    with subprocess.Popen(
+        command, cwd=folder, env=environment, stdout=terminal, stderr=subprocess.DEVNULL
+    ) as process:
+        os.close(terminal)
+        try:
+            text = b""
+            while text.count(b"\n") < 3:
+                text += os.read(screen, 4_096)
+            base = base_of(text.decode().splitlines())
+            assert is_alive(base)
+            os.set_blocking(screen, False)
+            with suppress(BlockingIOError):
+                text += os.read(screen, 4_096)
+            yield base, text.decode().splitlines()
+        finally:
+            process.kill()
+            os.close(screen)
+
+
+def test_the_first_start_in_a_terminal_shows_an_admin_token_and_no_later_one_does(
+    tmp_path: Path, environment: dict[str, str], upstream: dict[str, str]
+) -> None:
+    environment |= upstream
+    with in_a_terminal(tmp_path, environment) as (base, lines):
+        assert lines[3].startswith("Admin token, shown only now: ")
+        token = lines[3].rpartition(" ")[2]
+    with in_a_terminal(tmp_path, environment) as (base, lines):
+        assert len(lines) == 3
+        for sent, status in ((token, 200), ("x" * 43, 401)):
+            answer = httpx2.post(
+                f"{base}/admin/keys/primary/disable",
+                headers={"authorization": f"Bearer {sent}"},
+                trust_env=False,
+            )
+            assert answer.status_code == status
+    kept = [path.read_bytes() for path in (tmp_path / "state").rglob("*") if path.is_file()]
+    assert not any(token.encode() in data for data in kept)
+
+
+def test_without_a_terminal_no_token_is_shown_and_the_log_says_what_to_do(
+    tmp_path: Path, environment: dict[str, str], upstream: dict[str, str]
+) -> None:
+    with started(tmp_path, environment | upstream) as (process, lines):
+        assert is_alive(base_of(lines))
+        ended(process, signal.SIGTERM)
+        assert process.stdout is not None
+        assert process.stderr is not None
+        assert process.stdout.read() == ""
+        assert "set KEYWHEEL_ADMIN_TOKEN" in process.stderr.read()
 
 
 def test_a_broken_pipe_is_silent(tmp_path: Path, environment: dict[str, str]) -> None:

@@ -54,7 +54,7 @@ def gateway(folder: Path, variables: dict[str, str]) -> Iterator[tuple[subproces
     with subprocess.Popen(
         (sys.executable, "-m", "keywheel", "serve", "--port", "0"),
         cwd=folder,
-        env=clean | variables | {"XDG_CONFIG_HOME": str(folder)},
+        env=clean | variables | {"XDG_CONFIG_HOME": str(folder), "XDG_STATE_HOME": str(folder)},
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,

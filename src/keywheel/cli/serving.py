@@ -5,7 +5,7 @@ import sys
 from collections.abc import Generator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import click
 
@@ -17,7 +17,14 @@ from keywheel.errors import ConfigError
 from keywheel.keys import KeyEntry, label
 from keywheel.secret import Secret
 
+if TYPE_CHECKING:
+    from keywheel.gateway.admintoken import AdminToken
+
 DEMO = "calm"  # the scenario that is served when no key is set
+NO_ADMIN = (
+    "there is no admin token yet, so nobody can disable or reset keys and models: set KEYWHEEL_ADMIN_TOKEN, "
+    "or start once in a terminal, which shows a new one"
+)
 
 
 @click.command()
@@ -68,19 +75,38 @@ def _serve(
     found: Environment, config: settings.Config, keys: Sequence[KeyEntry], scenario: str | None
 ) -> NoReturn:
     """Everything that can be wrong is found before the port opens."""
-    from keywheel.engine import Engine  # noqa: PLC0415
-    from keywheel.gateway import guard, logs, run  # noqa: PLC0415
+    from keywheel.gateway import guard, logs, run, work  # noqa: PLC0415
 
-    engine = Engine(config, keys)
-    gateway = run.build(engine)
-    with run.listen(config.gateway.host, config.gateway.port) as bound:
+    admin, hint = _admin(config.gateway, simulated=scenario is not None)
+    job = work.Job(config, keys, admin.digest if admin else None, simulated=scenario is not None)
+    with work.opened(job) as gateway, run.listen(config.gateway.host, config.gateway.port) as bound:
         _greet(config, len(keys), run.url(bound), scenario, keyless=not found.keys)
-        logs.set_up(config.log, [*engine.secrets.values(), *config.gateway.tokens])
-        engine.listen(logs.tell)
-        for warning in (*found.warnings, guard.advice(config.gateway)):
+        secrets = [*(entry.secret for entry in keys), *config.gateway.tokens]
+        if admin and admin.fresh:
+            click.echo(f"Admin token, shown only now: {admin.fresh.reveal()}")
+            secrets.append(admin.fresh)
+        sys.stdout.flush()
+        logs.set_up(config.log, secrets)
+        for warning in (*found.warnings, guard.advice(config.gateway), hint):
             if warning:
                 say(warning)
         run.serve(gateway, bound, config.gateway)
+
+
+def _admin(
+    gateway: settings.GatewaySettings, *, simulated: bool
+) -> tuple["AdminToken | None", str | None]:
+    """What opens the operator's routes, and what to say about it. A new token is for a person's eyes only."""
+    from keywheel.gateway import admintoken  # noqa: PLC0415
+    from keywheel.stores.opening import default_file  # noqa: PLC0415
+
+    folder = default_file().parent
+    seen = sys.stdout.isatty()
+    if gateway.admin_token or (not simulated and (seen or admintoken.is_kept(folder))):
+        return admintoken.admin_token(gateway, folder), None
+    if seen:
+        return admintoken.fresh(), None
+    return None, None if simulated else NO_ADMIN
 
 
 @contextlib.contextmanager
@@ -99,7 +125,10 @@ def _simulated(
     app = sim.create_app(sim.World(scenario))
     with run.listen("127.0.0.1", 0) as bound, run.in_thread(app, bound) as address:
         upstream = replace(found.config.upstream, base_url=f"{address}/api/v1")
-        yield replace(found.config, upstream=upstream, accounts={}), keys
+        state = found.config.state
+        if state.url is None:  # invented figures do not belong among the real ones
+            state = replace(state, url=Secret("memory:"))
+        yield replace(found.config, upstream=upstream, accounts={}, state=state), keys
 
 
 def _scenario(name: str) -> Any:
@@ -130,7 +159,6 @@ def _greet(
         f"Try: curl {address}/v1/chat/completions -H 'content-type: application/json' "
         '-d \'{"model":"auto","messages":[{"role":"user","content":"Hello"}]}\''
     )
-    sys.stdout.flush()
 
 
 @click.command("sim")

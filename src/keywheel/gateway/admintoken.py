@@ -37,6 +37,17 @@ def admin_token(settings: GatewaySettings, folder: Path) -> AdminToken:
         ) from None
 
 
+def fresh() -> AdminToken:
+    """A new token that is kept nowhere."""
+    token = Secret(secrets.token_urlsafe(32))
+    return AdminToken(hashlib.sha256(token.reveal().encode()).digest(), token)
+
+
+def is_kept(folder: Path) -> bool:
+    """Whether a token was made by a former start."""
+    return (folder / FILE).exists()
+
+
 def _read(path: Path) -> bytes:
     handle = os.open(path, os.O_RDONLY | getattr(os, "O_NOFOLLOW", 0))
     with os.fdopen(handle) as file:
@@ -54,13 +65,12 @@ def _read(path: Path) -> bytes:
 
 
 def _make(path: Path) -> AdminToken:
-    token = Secret(secrets.token_urlsafe(32))
-    digest = hashlib.sha256(token.reveal().encode()).digest()
+    made = fresh()
     path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     new = path.with_suffix(f".{os.getpid()}")
     handle = os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(handle, "w") as file:
-        file.write(digest.hex() + "\n")
+        file.write(made.digest.hex() + "\n")
         file.flush()
         os.fsync(handle)
     try:
@@ -69,4 +79,4 @@ def _make(path: Path) -> AdminToken:
         return AdminToken(_read(path))
     finally:
         new.unlink()
-    return AdminToken(digest, token)
+    return made

@@ -5,6 +5,7 @@ import errno
 import gc
 import signal
 import socket
+import sys
 import threading
 import time
 from collections.abc import Generator
@@ -61,9 +62,9 @@ def url(bound: socket.socket) -> str:
     return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
 
 
-def build(engine: Engine) -> Gateway:
-    """The gateway around an engine."""
-    return Gateway(engine, upstream(engine.config))
+def build(engine: Engine, admin: bytes | None = None) -> Gateway:
+    """The gateway around an engine. `admin`: the hash of the admin token, where it is not configured."""
+    return Gateway(engine, upstream(engine.config), admin)
 
 
 def upstream(config: Config) -> Upstream:
@@ -88,11 +89,20 @@ def serve(app: Any, bound: socket.socket, settings: GatewaySettings) -> NoReturn
 
     A second signal ends them at once.
     """
+    keep_no_core()
     gc.freeze()  # what is loaded stays
     gc.set_threshold(GARBAGE, *gc.get_threshold()[1:])
     signal.signal(signal.SIGTERM, _end)  # uvicorn raises it anew when it has shut down
     _server(app, settings).run(sockets=[bound])
     raise SystemExit(0)
+
+
+def keep_no_core() -> None:
+    """A crash leaves no copy of the memory on the disk: keys are in it (requirement C25)."""
+    if sys.platform != "win32":
+        import resource  # noqa: PLC0415 - not everywhere
+
+        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
 
 
 def _end(_signal: int, _frame: object) -> NoReturn:

@@ -1,0 +1,44 @@
+"""One process of the gateway: its state opened and its engine built, from the settings to the last word."""
+
+from collections.abc import Generator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+from keywheel.config import Config
+from keywheel.engine import Engine
+from keywheel.gateway import logs, run
+from keywheel.gateway.app import Gateway
+from keywheel.keys import KeyEntry
+from keywheel.stores import open_state
+
+
+@dataclass(frozen=True, slots=True)
+class Job:
+    """What a gateway serves. `admin`: the hash of the admin token, None without one. `simulated`: answers are
+    invented."""
+
+    config: Config
+    keys: Sequence[KeyEntry]
+    admin: bytes | None = None
+    simulated: bool = False
+
+
+@contextmanager
+def opened(job: Job, *, group: str | None = None, worker: int = 0) -> Generator[Gateway]:
+    """The gateway, for as long as the block lasts. `group` and `worker`: as one of several that share their state.
+
+    Raises `ConfigError` for settings that cannot be used, `StoreError` for a state that cannot be.
+    """
+    state = open_state(job.config.state, group)
+    try:
+        engine = Engine(job.config, job.keys, state=state, worker=worker)
+    except BaseException:
+        state.close()
+        raise
+    try:
+        engine.listen(logs.tell)
+        gateway = run.build(engine, job.admin)
+        gateway.admin.mode = "simulator" if job.simulated else "live"
+        yield gateway
+    finally:
+        engine.close()
