@@ -6,7 +6,6 @@ import signal
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -14,69 +13,22 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from keywheel import sim
-from keywheel.gateway import run
+from tests.serving import FREE, KEY, base_of, ended, is_alive, settings, simulated, started
 
-KEY = "sk-or-v1-" + "5ec2e7" * 10
-FREE = {"model": "auto", "messages": [{"role": "user", "content": "Hello"}]}
 PAID = {"model": "openai/gpt-4o", "messages": [{"role": "user", "content": "Hello"}]}
 
 
 @pytest.fixture
 def environment(tmp_path: Path) -> dict[str, str]:
     """The variables of this process without keys and settings."""
-    kept = {n: v for n, v in os.environ.items() if not n.startswith(("OPENROUTER", "KEYWHEEL"))}
-    return kept | {"XDG_CONFIG_HOME": str(tmp_path), "XDG_STATE_HOME": str(tmp_path / "state")}
-
-
-@contextmanager
-def started(
-    folder: Path, environment: dict[str, str], *args: str
-) -> Iterator[tuple[subprocess.Popen[str], list[str]]]:
-    """A process and its three lines of greeting; killed at the end if it still runs."""
-    command = (sys.executable, "-m", "keywheel", "serve", "--port", "0", *args)
-    with subprocess.Popen(
-        command,
-        cwd=folder,
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
-        try:
-            assert process.stdout is not None
-            yield process, [process.stdout.readline().strip() for _ in range(3)]
-        finally:
-            process.kill()
+    return settings(tmp_path)
 
 
 @pytest.fixture
 def upstream() -> Iterator[dict[str, str]]:
     """A simulator, and the variables that lead to it with one key."""
-    scenario = sim.scenario("calm")
-    app = sim.create_app(sim.World(scenario, seed=1), speed=float("inf"))
-    with run.listen("127.0.0.1", 0) as bound, run.in_thread(app, bound) as url:
-        yield {
-            "OPENROUTER_BASE_URL": f"{url}/api/v1",
-            "OPENROUTER_API_KEY": sim.demo_keys(scenario)[0],
-        }
-
-
-def base_of(lines: list[str]) -> str:
-    """Where a gateway listens, by its greeting."""
-    return lines[1].removeprefix("OpenAI base URL: ").removesuffix("/v1")
-
-
-def is_alive(base: str) -> bool:
-    """Whether it answers; it does when it can also be told to end."""
-    return httpx2.get(f"{base}/healthz", trust_env=False, timeout=20).status_code == 200
-
-
-def ended(process: subprocess.Popen[str], by: signal.Signals) -> tuple[int, float]:
-    """Exit code, and the seconds it took to end."""
-    began = time.monotonic()
-    process.send_signal(by)
-    return process.wait(20), time.monotonic() - began
+    with simulated() as variables:
+        yield variables
 
 
 def test_the_demo_from_its_first_line_to_its_end(

@@ -51,9 +51,8 @@ class Gateway:
         self._engine = engine
         self.upstream = upstream
         self._guard = Guard(engine.config.gateway, admin)
-        self.draining = (
-            False  # the process is ending: requests under way are finished, no new ones wanted
-        )
+        self.draining = False  # the process is ending: requests under way are finished …
+        self.refusing = False  # … and no new ones are taken: nobody else would answer them
         self._hot = {
             prefix + dialect.path: Inference(engine, upstream, name)
             for name, dialect in DIALECTS.items()

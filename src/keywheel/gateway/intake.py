@@ -49,6 +49,7 @@ class Intake(HttpToolsProtocol):
     """One client connection. `patience`: seconds that the client has for the rest of its head or body, None: any."""
 
     patience: float | None = HEAD_SECONDS  # a client that connects must say something soon
+    is_last = False  # whether the next answer is the last one here
     _since = 0.0  # when `expire` first saw what is waited for; asking the clock in every request costs more
     _in_head = True
     _seen = 0
@@ -153,6 +154,8 @@ class Intake(HttpToolsProtocol):
             self.transport.close()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
+        if self.is_last:
+            cycle.keep_alive = False
         if cycle.scope["http_version"] == "1.0":
             self._shortcut = None
             super()._start_asgi_task(cycle, _unframed(cycle, app))
@@ -174,7 +177,7 @@ class Intake(HttpToolsProtocol):
             return _MALFORMED  # absolute forms and tunnels are for proxies
         if max(len(self.connections), len(self.tasks)) >= (self.limit_concurrency or inf):
             return _CROWDED
-        if getattr(self.config.app, "draining", False) and self.parser.get_method() != b"GET":
+        if getattr(self.config.app, "refusing", False) and self.parser.get_method() != b"GET":
             return _ENDING
         return None
 

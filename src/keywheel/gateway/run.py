@@ -8,7 +8,7 @@ import socket
 import sys
 import threading
 import time
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from types import FrameType
 from typing import Any, NoReturn
@@ -26,6 +26,7 @@ START_PATIENCE = 10.0  # seconds for a server in a thread to come up
 BACKLOG = 2048
 IDLE = 75  # seconds that a connection may stay open between two requests (requirement C18)
 FAREWELL = 1  # seconds that requests have for their last words when their time is over
+LEAVE = 5.0  # seconds in which clients of one that retires can be told on their open connections
 LOOK_AGAIN = 0.02  # seconds
 GARBAGE = (
     20_000  # objects between two collections; at Python's 700 they take 4 % of the CPU of a request
@@ -84,16 +85,22 @@ def upstream(config: Config) -> Upstream:
         raise ConfigError(f"upstream.ca_file: {settings.ca_file}: {error.strerror}") from None
 
 
-def serve(app: Any, bound: socket.socket, settings: GatewaySettings) -> NoReturn:
+def serve(
+    app: Any,
+    bound: socket.socket,
+    settings: GatewaySettings,
+    begun: Callable[[Callable[[], object]], object] | None = None,
+) -> NoReturn:
     """Serve until SIGINT (`KeyboardInterrupt`) or SIGTERM (`SystemExit` 0); running streams get `drain` seconds.
 
-    A second signal ends them at once.
+    A second signal ends them at once. `begun` is called when it serves, with what makes it retire: from then on it
+    leaves new connections to others that listen on the same socket, answers what comes on its own, and ends.
     """
     keep_no_core()
     gc.freeze()  # what is loaded stays
     gc.set_threshold(GARBAGE, *gc.get_threshold()[1:])
     signal.signal(signal.SIGTERM, _end)  # uvicorn raises it anew when it has shut down
-    _server(app, settings).run(sockets=[bound])
+    _server(app, settings, begun).run(sockets=[bound])
     raise SystemExit(0)
 
 
@@ -133,21 +140,43 @@ class _Server(uvicorn.Server):
     """Also looks for clients that take too long, and lets the requests under way come to an end when it ends itself."""
 
     _hurried = False
+    _retires = False
 
-    def __init__(self, config: uvicorn.Config, drain: float) -> None:
+    def __init__(
+        self,
+        config: uvicorn.Config,
+        drain: float,
+        begun: Callable[[Callable[[], object]], object] | None,
+    ) -> None:
         super().__init__(config)
         self._drain = drain
+        self._begun = begun
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        """Begin to listen, and say so."""
+        await super().startup(sockets)
+        if self._begun and self.started:
+            loop = asyncio.get_running_loop()
+            self._begun(lambda: loop.call_soon_threadsafe(self._retire))
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         if self.should_exit:
             self._hurried = True
             return
         if isinstance(self.config.app, Gateway):
-            self.config.app.draining = True
+            self.config.app.draining = self.config.app.refusing = True
         super().handle_exit(sig, frame)
 
+    def _retire(self) -> None:
+        if isinstance(self.config.app, Gateway):
+            self.config.app.draining = True
+        self._retires = self.should_exit = True
+
     async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        """End. Until the requests under way have ended the port stays open, so that `/readyz` can say what happens."""
+        """End. Until the requests under way have ended the port stays open, so that `/readyz` can say what happens;
+        unless others answer there."""
+        if self._retires:
+            await self._take_leave()
         for connection in tuple(self.server_state.connections):
             connection.shutdown()
         if not await self._have_ended(self._drain):
@@ -156,6 +185,17 @@ class _Server(uvicorn.Server):
             self._hurried = False
             await self._have_ended(FAREWELL)
         await super().shutdown(sockets)
+
+    async def _take_leave(self) -> None:
+        """Answer one more request on each connection that is open, and say in the answer that it was the last."""
+        for server in self.servers:
+            server.close()
+        for connection in tuple(self.server_state.connections):
+            if isinstance(connection, Intake):
+                connection.is_last = True
+        due = time.monotonic() + min(LEAVE, self._drain)
+        while self.server_state.connections and not self._hurried and time.monotonic() < due:  # noqa: ASYNC110 - as below
+            await asyncio.sleep(LOOK_AGAIN)
 
     async def _have_ended(self, seconds: float) -> bool:
         """Wait for the requests under way; whether they ended in time."""
@@ -171,9 +211,14 @@ class _Server(uvicorn.Server):
         return await super().on_tick(counter)
 
 
-def _server(app: Any, settings: GatewaySettings) -> uvicorn.Server:
+def _server(
+    app: Any,
+    settings: GatewaySettings,
+    begun: Callable[[Callable[[], object]], object] | None = None,
+) -> uvicorn.Server:
     return _Server(
         drain=settings.drain,
+        begun=begun,
         config=uvicorn.Config(
             app,
             http=Intake,

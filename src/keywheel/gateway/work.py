@@ -9,6 +9,7 @@ from keywheel.engine import Engine
 from keywheel.gateway import logs, run
 from keywheel.gateway.app import Gateway
 from keywheel.keys import KeyEntry
+from keywheel.secret import Secret
 from keywheel.stores import open_state
 
 
@@ -21,6 +22,11 @@ class Job:
     keys: Sequence[KeyEntry]
     admin: bytes | None = None
     simulated: bool = False
+
+    @property
+    def secrets(self) -> list[Secret]:
+        """What must not get into a log."""
+        return [*(entry.secret for entry in self.keys), *self.config.gateway.tokens]
 
 
 @contextmanager
