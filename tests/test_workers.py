@@ -206,3 +206,57 @@ def test_a_state_that_cannot_be_used_is_said_before_anything_is_served(
         assert process.stderr is not None
         assert sentence in process.stderr.read()
         assert lines == ["", "", ""]
+
+
+# --- figures of all ----------------------------------------------------------------------------------
+
+
+def told(base: str, path: str, headers: dict[str, str] | None = None) -> list[httpx2.Response]:
+    """What the workers answer, each asked on a connection of its own."""
+    address = f"{base}{path}"
+    return [httpx2.get(address, headers=headers, trust_env=False, timeout=SOON) for _ in range(8)]
+
+
+def requests_counted(base: str) -> set[int]:
+    metrics = [
+        sum(
+            int(float(line.rpartition(" ")[2]))
+            for line in answer.text.splitlines()
+            if line.startswith("keywheel_requests_total{")
+        )
+        for answer in told(base, "/metrics")
+    ]
+    stats = [answer.json()["totals"]["requests"] for answer in told(base, "/admin/stats")]
+    state = [answer.json()["totals"]["requests"] for answer in told(base, "/admin/state")]
+    return {*metrics, *stats, *state}
+
+
+def test_every_worker_tells_the_figures_of_all_and_none_is_lost_by_a_renewal(
+    tmp_path: Path,
+) -> None:
+    with served(tmp_path, 3) as (process, base):
+        before = workers(process)
+        answers = [
+            httpx2.post(f"{base}/v1/chat/completions", json=FREE, trust_env=False, timeout=SOON)
+            for _ in range(12)
+        ]
+        assert eventually(lambda: requests_counted(base) == {12})
+        request_id = answers[0].headers["x-request-id"]
+        for answer in told(base, f"/admin/explain/{request_id}"):
+            assert answer.json()["request_id"] == request_id
+        process.send_signal(signal.SIGHUP)
+        assert eventually(lambda: len(workers(process)) == 3 and not workers(process) & before)
+        assert requests_counted(base) == {12}
+
+
+def test_a_login_at_one_worker_holds_at_all_until_the_logout(tmp_path: Path) -> None:
+    admin, client = "a1" * 8 + "bcdefghij" * 2, "c1" * 8 + "bcdefghij" * 2
+    variables = {"KEYWHEEL_ADMIN_TOKEN": admin, "KEYWHEEL_TOKENS": client}
+    with served(tmp_path, 3, **variables) as (_, base):
+        login = httpx2.post(f"{base}/login", json={"token": admin}, trust_env=False, timeout=SOON)
+        cookie = {"cookie": login.headers["set-cookie"].partition(";")[0]}
+        read = {answer.status_code for answer in told(base, "/admin/stats", cookie)}
+        assert read == {200}
+        httpx2.post(f"{base}/logout", headers=cookie, trust_env=False, timeout=SOON)
+        read = {answer.status_code for answer in told(base, "/admin/stats", cookie)}
+        assert read == {401}

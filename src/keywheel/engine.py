@@ -16,6 +16,7 @@ from typing import Any, NamedTuple
 from keywheel.books import Books, books_of
 from keywheel.catalog import Catalog
 from keywheel.config import Config
+from keywheel.core import sums
 from keywheel.core.attempts import Done, Report, Result, Step, Take, Wait, attempts
 from keywheel.core.decisions import Decision
 from keywheel.core.explain import Stories
@@ -231,18 +232,18 @@ class Engine:
         """A request ended, whatever came of it."""
         with self._lock:
             self._count((event,))
-            self._stories.finish(event)
         self._tell((event,))
 
     def _next(self, flow: Flow, report: Report | None) -> Step | Result:
         try:
             if not flow.started:
                 flow.started = True
+                self._stories.begin(flow.ask, flow.dialect, flow.began, flow.decisions)
                 return next(flow.steps)
             assert report is not None  # noqa: S101 - a generator that runs is told something
             return flow.steps.send(report)
         except StopIteration as stop:
-            self._stories.add(flow.ask, flow.dialect, flow.began, flow.decisions, stop.value)
+            self._stories.answer(flow.ask.request_id, stop.value)
             return stop.value
 
     # --- which models ----------------------------------------------------------------------------
@@ -328,21 +329,38 @@ class Engine:
 
     # --- reading ---------------------------------------------------------------------------------
 
-    def report(self) -> dict[str, Any]:
-        """`GET /admin/stats`."""
+    def part(self) -> sums.Part:
+        """What this process adds to the figures of all workers."""
         with self._lock:
-            return stats_report(self.pool, self.stats, self.clock())
+            return sums.part(self.pool, self.stats, self.clock())
 
-    def state(self) -> dict[str, Any]:
+    def report(self, others: Sequence[sums.Part] = ()) -> dict[str, Any]:
+        """`GET /admin/stats`. `others`: what other workers add."""
+        with self._lock:
+            told = stats_report(self.pool, self.summed(others), self.clock())
+        sums.add_minutes(told["accounts"], others)
+        return told
+
+    def state(self, others: Sequence[sums.Part] = ()) -> dict[str, Any]:
         """The read model behind `GET /admin/state`."""
         with self._lock:
             expires = {entry.id: entry.expires for entry in self.menu.ordered}
-            return overview(self.pool, self.stats, self.clock(), expires)
+            told = overview(self.pool, self.summed(others), self.clock(), expires)
+        return sums.add(told, others)
+
+    def summed(self, others: Sequence[sums.Part]) -> Stats:
+        """The counts of all workers. To be called under the lock."""
+        return sums.total([self.stats, *(part.stats for part in others)]) if others else self.stats
 
     def explain(self, request_id: str) -> dict[str, Any] | None:
         """Why a request went where it went; None when it is not remembered (any more)."""
         with self._lock:
             return self._stories.tell(request_id)
+
+    def explained(self) -> tuple[int, list[dict[str, Any]]]:
+        """How many requests `explain` remembers, and the latest of them in short."""
+        with self._lock:
+            return len(self._stories), self._stories.latest()
 
     def usable(self) -> bool:
         """Whether at least one lane could take a small request now."""
@@ -378,6 +396,7 @@ class Engine:
     def _count(self, events: Iterable[Event]) -> None:
         for event in events:
             self.stats.record(event)
+            self._stories.hear(event)
 
     def _tell(self, events: Iterable[Event]) -> None:
         for event in events:

@@ -13,6 +13,7 @@ from keywheel.core.types import Ask, Finished, Kind, Lease, Outcome, Scope
 from keywheel.engine import Engine
 from keywheel.gateway.admin import Admin
 from keywheel.gateway.guard import Guard
+from keywheel.gateway.readings import Readings
 from keywheel.keys import KeyEntry
 from keywheel.secret import Secret
 from keywheel.wire.models import read_models
@@ -40,7 +41,7 @@ class Stage:
         listed = [served(name) for name in models]
         self.engine.take_models(read_models(json.dumps({"data": listed}).encode()))
         self.engine.set_ready()
-        self.admin = Admin(self.engine, Guard(GatewaySettings()), lambda: False)
+        self.admin = Admin(self.engine, Readings(self.engine), Guard(GatewaySettings()), lambda: False)
         self._number = 0
 
     def request(
@@ -68,7 +69,7 @@ class Stage:
 
     def state(self) -> dict[str, Any]:
         """As a client gets it."""
-        return json.loads(json.dumps(self.admin.state(), allow_nan=False))
+        return json.loads(json.dumps(self.admin.headed(self.engine.state()), allow_nan=False))
 
 
 def tried() -> Any:

@@ -14,7 +14,7 @@ from keywheel.core.types import Kind, Scope
 from keywheel.gateway import live
 from keywheel.secret import Secret
 from tests.core.build import answered, failed
-from tests.gateway.asgi import HOST, App, app
+from tests.gateway.asgi import HELLO, HOST, KEY, App, app
 from tests.gateway.example import FILE, MODELS, Stage, example
 
 pytestmark = pytest.mark.anyio
@@ -324,3 +324,65 @@ def test_nobody_listening_costs_nothing() -> None:
     stage = Stage()
     stage.request(answered())
     assert len(stage.admin.live) == 0
+
+
+# --- explanations ----------------------------------------------------------------------------------
+
+
+async def test_a_request_is_explained_by_the_id_of_its_answer() -> None:
+    it = app()
+    reply = await it.call("POST", "/v1/chat/completions", body=HELLO)
+    id = reply.headers["x-request-id"]
+    told = (await it.call("GET", f"/admin/explain/{id}")).json
+    assert (told["schema_version"], told["request_id"], told["outcome"]) == (1, id, "ok")
+    assert told["served_by"]["model"] == reply.headers["x-keywheel-model"]
+    assert [each["row"] for each in told["attempts"]] == ["ok"]
+    (decision,) = told["decisions"]
+    assert len(decision["candidates"]) == 2
+    assert "Hello" not in json.dumps(told)
+    assert KEY not in json.dumps(told)
+
+
+async def test_what_was_refused_as_it_stood_is_explained_too() -> None:
+    it = app()
+    reply = await it.call("POST", "/v1/chat/completions", body=HELLO | {"model": "no/such"})
+    told = (await it.call("GET", f"/admin/explain/{reply.headers['x-request-id']}")).json
+    assert (told["code"], told["asked"], told["decisions"]) == ("model_not_free", None, [])
+
+
+async def test_an_unknown_request_says_which_id_it_is_and_how_many_are_remembered() -> None:
+    it = app()
+    await it.call("POST", "/v1/chat/completions", body=HELLO)
+    reply = await it.call("GET", "/admin/explain/nobodys")
+    error = reply.json["error"]
+    assert (reply.status, error["code"], error["param"]) == (404, "not_found", "request_id")
+    assert "'nobodys'" in error["message"]
+    assert "x-request-id" in error["message"]
+    assert "1 requests are remembered now, the latest 500 at most" in error["message"]
+
+
+async def test_the_latest_requests_are_listed_latest_first() -> None:
+    it = app()
+    ids = [
+        (await it.call("POST", "/v1/chat/completions", body=HELLO)).headers["x-request-id"]
+        for _ in range(3)
+    ]
+    told = (await it.call("GET", "/admin/explain")).json
+    assert [each["request_id"] for each in told["requests"]] == ids[::-1]
+    assert (told["remembered"], told["most"]) == (3, 500)
+    assert told["requests"][0]["outcome"] == "ok"
+
+
+async def test_explanations_are_for_those_who_may_read() -> None:
+    it = app(GatewaySettings(admin_token=Secret(ADMIN), require_token=True))
+    assert (await it.call("GET", "/admin/explain")).status == 401
+    assert (await it.call("GET", "/admin/explain/x")).status == 401
+    assert (await it.call("GET", "/admin/explain/x", (HOST, BEARER))).status == 404
+
+
+async def test_every_field_of_an_explanation_is_documented() -> None:
+    it = app()
+    reply = await it.call("POST", "/v1/chat/completions", body=HELLO)
+    told = (await it.call("GET", f"/admin/explain/{reply.headers['x-request-id']}")).json
+    words = set(re.findall(r"[a-z0-9_]+", DOCS.read_text("utf-8")))
+    assert names(told) <= words

@@ -6,6 +6,7 @@ from itertools import product
 import pytest
 
 from keywheel.config import GatewaySettings
+from keywheel.core.types import Finished
 from keywheel.secret import Secret
 from tests.gateway.asgi import (
     GOOD,
@@ -33,7 +34,7 @@ OPEN = [
 READ = [
     ("GET", f"/{name}")
     for name in ("admin/state", "admin/stats", "admin/events", "admin/history", "metrics")
-]
+] + [("GET", "/admin/explain"), ("GET", "/admin/explain/r1")]
 OPERATOR = [
     ("POST", f"/admin/{name}/{action}")
     for name in ("keys/primary", "models/a/small-8b:free", "accounts/account1")
@@ -91,6 +92,7 @@ async def ask(it: App, method: str, path: str, *headers: tuple[bytes, bytes]) ->
     body = (
         HELLO | {"input": "Hello", "prompt": "Hello", "max_tokens": 9} if method == "POST" else b""
     )
+    it.engine.finish(Finished(0.0, "r1", "chat", "ok", 200, "", 0, "", "", "", 0.0))
     it.gateway.draining = path == "/admin/events"  # a stream of events would not end by itself
     return (await it.call(method, path, (HOST, *headers), body)).status
 
@@ -101,7 +103,12 @@ async def ask(it: App, method: str, path: str, *headers: tuple[bytes, bytes]) ->
 async def test_the_table_of_routes_is_complete() -> None:
     gateway = app().gateway
     served = {("POST", path) for path in gateway._hot} | {
-        (method, path.replace("{id:path}", "a/small-8b:free").replace("{name}", "page.js"))
+        (
+            method,
+            path.replace("{id:path}", "a/small-8b:free")
+            .replace("{name}", "page.js")
+            .replace("{request_id}", "r1"),
+        )
         for method, path in gateway._lines
     }
     named = {"keys": "primary", "models": "a/small-8b:free", "accounts": "account1"}
@@ -361,7 +368,7 @@ async def test_what_goes_wrong_inside_is_a_500_that_tells_nothing(
 ) -> None:
     it = app()
 
-    def fail() -> None:
+    def fail(*_: object) -> None:
         raise RuntimeError(f"with {KEY}")
 
     monkeypatch.setattr(it.engine, "report", fail)

@@ -12,7 +12,7 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from keywheel.core.types import Attempted, Finished, Kind, Scope
-from keywheel.gateway.metrics import FIGURES, Metrics
+from keywheel.gateway.metrics import FIGURES, Scrape
 from tests.core.build import answered, failed
 from tests.gateway.asgi import HELLO, HOST, app
 from tests.gateway.example import LABELS, MODELS, Stage
@@ -31,7 +31,7 @@ Series = dict[tuple[str, frozenset[tuple[str, str]]], float]
 
 
 def scrape(stage: Stage) -> Series:
-    text = Metrics(stage.engine).text()[0].decode()
+    text = Scrape(stage.engine).text()[0].decode()
     found = {
         (sample.name, frozenset(sample.labels.items())): sample.value
         for family in text_string_to_metric_families(text)
@@ -161,7 +161,7 @@ async def test_model_names_that_clients_invent_leave_the_series_as_they_are() ->
 
 @pytest.mark.skipif(not shutil.which("promtool"), reason="promtool is not installed")
 def test_promtool_finds_no_fault_with_a_scrape_or_the_alerts() -> None:
-    text = Metrics(busy().engine).text()[0]
+    text = Scrape(busy().engine).text()[0]
     command = ["promtool", "check", "metrics"]
     checked = subprocess.run(command, input=text, capture_output=True, check=False)
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, b"")
@@ -191,8 +191,7 @@ def test_a_scrape_of_fifty_keys_by_sixty_models_holds_the_lock_for_milliseconds(
                     stage.now, "r", key, "a", f"lab/model-{model}:free", "ok", "", True, 0.5, 1.0
                 )
             )  # fmt: skip
-    metrics = Metrics(stage.engine)
     began = perf_counter()
-    metrics.collect()
+    Scrape(stage.engine).collect()
     assert perf_counter() - began < 0.25
     assert len(scrape(stage)) > 3_000

@@ -37,8 +37,8 @@ class Launch:
     """What was asked for on the command line. There is no secret in it, so it can be handed to workers.
 
     `flags`: settings by `section__name`. `simulator`: where it listens, if answers are invented. `admin`: the hash of
-    the admin token. `count`: of the workers. `group`: what they know each other by. `spare`: where state goes that is
-    not to be kept.
+    the admin token. `count`: of the workers. `group`: what they know each other by. `folder`: where they meet, and
+    keep state that is not to be kept for longer.
     """
 
     flags: Mapping[str, Any]
@@ -48,7 +48,7 @@ class Launch:
     admin: bytes | None = None
     count: int = 1
     group: str | None = None
-    spare: str = "memory:"
+    folder: Path | None = None
 
     def simulating(self, scenario: str) -> "Launch":
         """The same with invented answers."""
@@ -78,7 +78,8 @@ class Launch:
         upstream = replace(config.upstream, base_url=f"{self.simulator}/api/v1")
         state = config.state
         if state.url is None:
-            state = replace(state, url=Secret(self.spare))
+            url = f"sqlite:{self.folder}/state.db" if self.folder else "memory:"
+            state = replace(state, url=Secret(url))
         return replace(config, upstream=upstream, accounts={}, state=state), keys
 
 
@@ -164,8 +165,7 @@ def _serve_by_several(launch: Launch, hello: _Hello) -> NoReturn:
     from keywheel.gateway.workers import Workers  # noqa: PLC0415 - not everywhere
 
     with tempfile.TemporaryDirectory(prefix="keywheel-") as folder:
-        spare = f"sqlite:{folder}/state.db"
-        launch = replace(launch, group=secrets.token_hex(8), spare=spare)
+        launch = replace(launch, group=secrets.token_hex(8), folder=Path(folder))
         job = launch.job(hello.found)
         gateway = job.config.gateway
         with run.listen(gateway.host, gateway.port) as bound:
@@ -180,7 +180,7 @@ def work(
     """What a worker does: all of the gateway, in a process of its own, with settings and keys as they are now."""
     job = launch.job(launch.gather())
     logs.set_up(job.config.log, job.secrets)
-    with opened(job, group=launch.group, worker=number) as app:
+    with opened(job, group=launch.group, folder=launch.folder, worker=number) as app:
         run.serve(app, bound, job.config.gateway, begun)
 
 

@@ -22,6 +22,14 @@ class Minute(Totals):
     ttft: float = 0.0
     accounts: Counter[str] = field(default_factory=Counter[str])
 
+    def merge(self, more: Totals) -> None:
+        """Count what another worker counted in this minute."""
+        Totals.merge(self, more)
+        if isinstance(more, Minute):
+            self.first += more.first
+            self.ttft += more.ttft
+            self.accounts.update(more.accounts)
+
 
 class History:
     """Fed by `Stats` with what ended."""
@@ -72,9 +80,23 @@ class History:
         count = sum(m.accounts[account] for m in self._minutes if m.number >= first)
         return count / max(LEAST, now - max(first * STEP, self.since))
 
+    def merge(self, more: "History") -> None:
+        """Take in what happened at another worker."""
+        self.since = min(self.since, more.since)
+        last = sorted([*self._events, *more._events], key=_moment)[-EVENTS:]
+        self._events = deque(last, maxlen=EVENTS)
+        minutes = {minute.number: minute for minute in self._minutes}
+        for minute in more._minutes:
+            minutes.setdefault(minute.number, Minute(number=minute.number)).merge(minute)
+        self._minutes = deque((minutes[n] for n in sorted(minutes)[-POINTS:]), maxlen=POINTS)
+
     def _minute(self, at: float) -> Minute:
         number = int(at // STEP)
         minutes = self._minutes
         if not minutes or minutes[-1].number < number:
             minutes.append(Minute(number=number))
         return minutes[-1]
+
+
+def _moment(event: Attempted | Finished) -> float:
+    return event.at

@@ -11,6 +11,7 @@ from bisect import bisect_right
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from math import exp, inf, log, sqrt
+from typing import NamedTuple
 
 from keywheel.core.policy import Choice
 from keywheel.core.tokens import Ratio
@@ -204,13 +205,35 @@ def step(choice: Choice) -> float:
     return 0.0 if choice.strategy == "fastest" else inf
 
 
-def score(learnt: Learnt, rank: int, ask: Ask, choice: Choice) -> float:
-    """J of a model at a place; smaller is better, and equal scores go by the place."""
-    place = step(choice)
-    if place == inf:
-        return float(rank)
+class Score(NamedTuple):
+    """J with what it is made of: `total` = ln(`answer` + `failures`) + `place`; the smallest total is best.
+
+    `answer`: seconds to an answer, the floor and the crowd included. `failures`: seconds that failures are expected to
+    cost. `place`: what the `rank` in the list costs. Where the list alone decides, `total` is the rank, and nothing
+    was weighed.
+    """
+
+    total: float
+    answer: float
+    failures: float
+    place: float
+    rank: int
+
+
+def weigh(learnt: Learnt, rank: int, ask: Ask, choice: Choice) -> Score:
+    """J of a model at a place, with its parts; equal totals go by the place."""
+    worth = step(choice)
+    if worth == inf:
+        return Score(float(rank), 0.0, 0.0, 0.0, rank)
     crowd = 1.0 + learnt.in_flight / learnt.limit
     expected = PRIOR_TRIES * learnt.prior_bad
     odds = (expected + learnt.bad) / (PRIOR_TRIES - expected + learnt.good)  # (1 - p̂) / p̂
-    cost = FLOOR + learnt.expected(ask) * crowd + choice.failure_cost * odds
-    return log(cost) + rank * place
+    answer = FLOOR + learnt.expected(ask) * crowd
+    failures = choice.failure_cost * odds
+    place = rank * worth
+    return Score(log(answer + failures) + place, answer, failures, place, rank)
+
+
+def score(learnt: Learnt, rank: int, ask: Ask, choice: Choice) -> float:
+    """J of a model at a place; smaller is better."""
+    return weigh(learnt, rank, ask, choice).total

@@ -1,14 +1,14 @@
 """Which lane an ask gets: hard filters, then the ranking of models, then the merit of keys (rules A.3, A.4)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
-from keywheel.core.decisions import Decision
+from keywheel.core.decisions import Decision, Passed
 from keywheel.core.openings import shut_until
 from keywheel.core.policy import Choice as Preference
 from keywheel.core.policy import Policy
 from keywheel.core.purse import at_most
-from keywheel.core.ranking import bucket, score
+from keywheel.core.ranking import Score, bucket, weigh
 from keywheel.core.roster import Roster
 from keywheel.core.states import KeyState, ModelState
 from keywheel.core.tried import Tried
@@ -18,6 +18,10 @@ ORDERED = ("ordered", "smartest")  # strategies for which the list is the rankin
 
 
 Pick = tuple[KeyState, ModelState]  # the lane that was chosen
+
+# What a ranking went by: a score by id, none where the order stands in a list; None: what each model keeps.
+Scores = Mapping[str, Score] | None
+UNSCORED: Scores = {}
 
 # A usable key with its merit: not of an account better avoided, requests left today, this minute, fewest under way,
 # least recently used, and the place in the configuration, which no two keys share. The largest wins (rule A.3).
@@ -40,7 +44,10 @@ class Search:
         "_keys",
         "_policy",
         "_roster",
+        "_scores",
+        "_taken",
         "_tried",
+        "_ways_open",
         "now",
         "passed",
         "ranked",
@@ -57,7 +64,10 @@ class Search:
         self._keys = _Keys(roster, tried, now)
         self.now = now
         self.ranked: Sequence[ModelState] = ()
-        self.passed: list[tuple[str, str]] = []
+        self.passed: list[Passed] = []
+        self._scores: Scores = UNSCORED
+        self._taken: Choice | None = None
+        self._ways_open = 0
 
     def pick(self) -> Pick | None:
         """The best usable lane, None when there is none."""
@@ -66,28 +76,39 @@ class Search:
             return None
         if tried.again and (pick := self._again(tried.again)):
             return pick
-        self.ranked = _ranked(self._roster, self._policy, self._ask, self.now)
+        self.ranked, self._scores = _ranked(self._roster, self._policy, self._ask, self.now)
         if tried.last_attempt and (pick := self._first(sure=True)):
             return pick
         return self._first()
 
     def survey(self) -> list[tuple[ModelState, str | None]]:
         """Every model in its order, with what stands in its way."""
-        models = _ranked(self._roster, self._policy, self._ask, self.now)
+        models, _ = _ranked(self._roster, self._policy, self._ask, self.now)
         ways = ((model, self._ways(model, sure=False)) for model in models)
         return [(model, way if isinstance(way, str) else None) for model, way in ways]
 
     def decision(self, pick: Pick | None) -> Decision:
         """What was decided, with its reasons."""
-        kind = (bucket(self._ask.tokens), self._ask.reply_tokens)
-        ranked = tuple([(m.model.id, m.scores.get(kind)) for m in self.ranked])
+        scores, passed = self._scores, tuple(self.passed)
+        if scores is None:
+            kind = (bucket(self._ask.tokens), self._ask.reply_tokens)
+            ranked = tuple([(m.model.id, m.scores.get(kind)) for m in self.ranked])
+        else:
+            ranked = tuple([(m.model.id, scores.get(m.model.id)) for m in self.ranked])
         if pick is None:
-            return Decision(self.now, ranked, tuple(self.passed))
+            return Decision(self.now, ranked, passed)
         key, model = pick
-        account = key.account.name
-        at_home = account == self._home
+        account, taken = key.account.name, self._taken
         return Decision(
-            self.now, ranked, tuple(self.passed), key.name, account, model.model.id, at_home
+            self.now,
+            ranked,
+            passed,
+            key.name,
+            account,
+            model.model.id,
+            account == self._home,
+            self._ways_open,
+            taken[1:3] if taken else None,
         )
 
     def _first(self, *, sure: bool = False) -> Pick | None:
@@ -96,9 +117,12 @@ class Search:
         for model in self.ranked:
             found = self._ways(model, sure=sure)
             if isinstance(found, str):
-                self.passed.append((model.model.id, found))
+                until = model.breaker.until if found == "closed" else 0.0
+                self.passed.append(Passed(model.model.id, found, until))
             else:
-                return max(found if self._home is None else self._at_home(found))[-1], model
+                taken = max(found if self._home is None else self._at_home(found))
+                self._taken, self._ways_open = taken, len(found)
+                return taken[-1], model
         return None
 
     def _ways(self, model: ModelState, *, sure: bool) -> list[Choice] | str:
@@ -261,28 +285,36 @@ def sort_out(
     return fitting, unfit
 
 
-def _ranked(roster: Roster, policy: Policy, ask: Ask, now: float) -> Sequence[ModelState]:
+def _ranked(
+    roster: Roster, policy: Policy, ask: Ask, now: float
+) -> tuple[Sequence[ModelState], Scores]:
     """Best first. An ask that names its models has ranked them itself; equal scores stay in the list's order."""
     models, choice = _named(roster, ask), policy.choice
     strategy = ask.strategy or ("ordered" if ask.models else choice.strategy)
+    scores = UNSCORED
     if strategy not in ORDERED:
         roster.fade(now, choice.half_life)
         size = bucket(ask.tokens)
         if ask.strategy:
-            models = _in_pool(models, ask, choice)
+            models, scores = _in_pool(models, ask, choice)
         else:
             kind = (size, ask.reply_tokens)
-            models = sorted(models, key=lambda m: m.scores.get(kind) or m.score(ask, size, choice))
+            models = sorted(
+                models, key=lambda m: (m.scores.get(kind) or m.score(ask, size, choice))[0]
+            )
+            scores = None
     if ask.first:
         models = sorted(models, key=lambda m: m.model.id != ask.first)
-    return models
+    return models, scores
 
 
-def _in_pool(models: Sequence[ModelState], ask: Ask, choice: Preference) -> Sequence[ModelState]:
+def _in_pool(
+    models: Sequence[ModelState], ask: Ask, choice: Preference
+) -> tuple[Sequence[ModelState], Scores]:
     """A pool's models by the pool's own strategy; a model's place is that in the pool."""
     own = replace(choice, strategy=ask.strategy or choice.strategy)
-    scores = [score(m.learnt, place, ask, own) for place, m in enumerate(models)]
-    return [m for _, m in sorted(zip(scores, models, strict=True), key=lambda pair: pair[0])]
+    scores = {m.model.id: weigh(m.learnt, place, ask, own) for place, m in enumerate(models)}
+    return sorted(models, key=lambda m: scores[m.model.id].total), scores
 
 
 def last_resort(roster: Roster, policy: Policy, ask: Ask, tried: Tried, now: float) -> Pick | None:

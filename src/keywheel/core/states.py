@@ -8,7 +8,7 @@ from keywheel.core import ranking
 from keywheel.core.breaker import Breaker, Pairs
 from keywheel.core.policy import Choice
 from keywheel.core.quota import Quota
-from keywheel.core.ranking import Learnt
+from keywheel.core.ranking import Learnt, Score
 from keywheel.core.types import Account, Ask, Key, Kind, Model, Scope
 
 LEARNT_FOR = 1_800.0  # seconds a learnt context limit or missing capability is believed
@@ -98,7 +98,7 @@ class ModelState:
         self.gone_at = 0.0  # when the catalogue stopped listing it
         self._smaller = (0, 0.0)  # learnt context limit and until when it is believed
         self._lacks: dict[str, float] = {}
-        self.scores: dict[tuple[int, int], float] = {}  # by size class and length of the reply
+        self.scores: dict[tuple[int, int], Score] = {}  # by size class and length of the reply
         self.list_as(model, rank)
 
     def list_as(self, model: Model, rank: int) -> None:
@@ -157,9 +157,9 @@ class ModelState:
 
     # --- standing --------------------------------------------------------------------------------
 
-    def score(self, ask: Ask, size: int, choice: Choice) -> float:
+    def score(self, ask: Ask, size: int, choice: Choice) -> Score:
         """J for an ask whose prompt is of this size class; `scores` keeps it until something changes."""
-        score = ranking.score(self.learnt, self.rank, ask, choice)
+        score = ranking.weigh(self.learnt, self.rank, ask, choice)
         self.scores[size, ask.reply_tokens] = score
         return score
 

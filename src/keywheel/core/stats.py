@@ -36,6 +36,13 @@ class Distribution:
         self.count += 1
         self.total += seconds
 
+    def merge(self, more: "Distribution") -> None:
+        """Take the durations of another one with the same buckets."""
+        for index, count in more._buckets.items():
+            self._buckets[index] = self._buckets.get(index, 0) + count
+        self.count += more.count
+        self.total += more.total
+
     def up_to(self, bounds: Iterable[float]) -> list[int]:
         """How many durations were at most each bound, in seconds, smallest first; a tenth apart they are one."""
         last = [floor(log(bound / self._lowest) / STEP) for bound in bounds]
@@ -99,6 +106,16 @@ class Tally:
             self.seconds_out += event.total - event.ttft
             self.tokens_timed += event.tokens_out
 
+    def merge(self, more: "Tally") -> None:
+        """Count what another worker counted."""
+        for name in _SUMS:
+            setattr(self, name, getattr(self, name) + getattr(more, name))
+        self.last_used = max(filter(None, (self.last_used, more.last_used)), default=None)
+        if (more.failed_at or 0.0) >= (self.failed_at or 0.0):
+            self.failed_at, self.last_error = more.failed_at, more.last_error
+        self.latency.merge(more.latency)
+        self.ttft.merge(more.ttft)
+
     def success_rate(self) -> float | None:
         """Share of answers among the attempts that ended in an answer or a failure; None without any."""
         judged = self.succeeded + self.failed
@@ -107,6 +124,9 @@ class Tally:
     def tokens_per_second(self) -> float | None:
         """Mean speed after the first token; None without any."""
         return self.tokens_timed / self.seconds_out if self.seconds_out > 0 else None
+
+
+_SUMS = ("attempts", "succeeded", "failed", "tokens_in", "tokens_out", "tokens_timed", "seconds_out")  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -145,6 +165,25 @@ class Stats:
             self._attempted(event)
         elif isinstance(event, Finished):
             self._finished(event)
+
+    def merge(self, more: "Stats") -> None:
+        """Count what another worker counted."""
+        self.since = min(self.since, more.since)
+        self.totals.merge(more.totals)
+        for mine, theirs in ((self.keys, more.keys), (self.models, more.models)):
+            for name, tally in theirs.items():
+                mine[name].merge(tally)
+        for row, error in more.errors.items():
+            known = self.errors.setdefault(row, ErrorCount(row, error.scope))
+            known.count += error.count
+            known.last_at = max(known.last_at, error.last_at)
+        self.requests.update(more.requests)
+        self.attempts.update(more.attempts)
+        self.fallbacks.update(more.fallbacks)
+        for dialect, durations in more.durations.items():
+            self.durations[dialect].merge(durations)
+        self.overhead.merge(more.overhead)
+        self.history.merge(more.history)
 
     def _attempted(self, event: Attempted) -> None:
         self.totals.attempted(event)

@@ -1,6 +1,6 @@
 """Sums over requests and attempts, whatever the span of time."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 from keywheel.core.types import Attempted, Finished
 
@@ -41,3 +41,8 @@ class Totals:
                 self.failed += 1
             case _:
                 self.abandoned += 1
+
+    def merge(self, more: "Totals") -> None:
+        """Count what another worker counted."""
+        for each in fields(Totals):
+            setattr(self, each.name, getattr(self, each.name) + getattr(more, each.name))

@@ -9,10 +9,12 @@ from starlette.requests import Request
 from starlette.responses import Response, StreamingResponse
 
 import keywheel
+from keywheel.core.explain import MOST
 from keywheel.core.types import Kind, Scope
 from keywheel.engine import Engine
 from keywheel.gateway.guard import Guard
 from keywheel.gateway.live import Live
+from keywheel.gateway.readings import SESSIONS, Readings
 from keywheel.problems import Problem
 from keywheel.secret import Secret
 
@@ -32,17 +34,23 @@ class Admin:
     `mode`: `live`, or `simulator` when answers are invented; whoever starts the gateway knows.
     """
 
-    def __init__(self, engine: Engine, guard: Guard, is_draining: Callable[[], bool]) -> None:
+    def __init__(
+        self, engine: Engine, readings: Readings, guard: Guard, is_draining: Callable[[], bool]
+    ) -> None:
         self.mode = "live"
         self._engine = engine
+        self._readings = readings
         self._guard = guard
         self._is_draining = is_draining
-        self.live = Live(self.state, is_draining)
+        self.live = Live(self.state, is_draining, lambda: readings.peers is not None)
         engine.listen(self.live.tell)
 
-    def state(self) -> Json:
+    async def state(self) -> Json:
         """All of `GET /admin/state`."""
-        told = self._engine.state()
+        return self.headed(await self._readings.state())
+
+    def headed(self, told: Json) -> Json:
+        """What the engine tells, with what only the gateway knows."""
         head = {
             "schema_version": told["schema_version"],
             "version": keywheel.__version__,
@@ -57,15 +65,35 @@ class Admin:
 
     async def get_state(self, _request: Request) -> Response:
         """Now."""
-        return _json(self.state())
+        return _json(await self.state())
 
     async def get_stats(self, _request: Request) -> Response:
         """Since the start."""
-        return _json(self._engine.report())
+        return _json(await self._readings.report())
 
     async def get_events(self, _request: Request) -> Response:
         """As it happens."""
         return StreamingResponse(self.live.frames(), 200, STREAMED, "text/event-stream")
+
+    async def get_explained(self, _request: Request) -> Response:
+        """The latest requests in short."""
+        remembered, latest = self._engine.explained()
+        head = {"schema_version": 1, "remembered": remembered, "most": MOST}
+        return _json(head | {"requests": latest})
+
+    async def get_explanation(self, request: Request) -> Response:
+        """Why one request went where it went."""
+        id = request.path_params["request_id"]
+        told = await self._readings.explain(id)
+        if told is not None:
+            return _json({"schema_version": 1} | told)
+        remembered, _ = self._engine.explained()
+        message = (
+            f"No request {id[:200]!r} is remembered. The id is the x-request-id of the answer; "
+            f"{remembered} requests are remembered now, the latest {MOST} at most, "
+            "and GET /admin/explain lists the last ones."
+        )
+        return _refuse(Problem(404, "not_found", message, param="request_id", final=True))
 
     async def log_in(self, request: Request) -> Response:
         """`POST /login` with `{"token": …}`: a session for the page."""
@@ -73,6 +101,7 @@ class Admin:
         headers = request.scope["headers"]
         cookie = self._guard.log_in(headers, token) if token else None
         if cookie:
+            await self._readings.tell(SESSIONS, self._guard.sessions.take_news())
             return Response(status_code=204, headers={**NEVER_KEPT, "set-cookie": cookie})
         peer = request.client.host if request.client else ""
         await self._guard.hold(_WRONG_TOKEN, peer)
@@ -81,6 +110,7 @@ class Admin:
     async def log_out(self, request: Request) -> Response:
         """`POST /logout`."""
         cookie = self._guard.log_out(request.scope["headers"])
+        await self._readings.tell(SESSIONS, self._guard.sessions.take_news())
         return Response(status_code=204, headers={**NEVER_KEPT, "set-cookie": cookie})
 
     def operate(self, plural: str, action: str) -> Endpoint:
@@ -91,7 +121,8 @@ class Admin:
         name = request.path_params["name"]
         if not self._engine.operate(action, Scope(KINDS[plural], name)):
             return self._unknown(plural, name)
-        told = next(entry for entry in self.state()[plural] if _name(entry) == name)
+        state = await self.state()
+        told = next(entry for entry in state[plural] if _name(entry) == name)
         return _json({"schema_version": 1, "action": action, plural[:-1]: told})
 
     def _unknown(self, plural: str, name: str) -> Response:

@@ -2,7 +2,7 @@
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import msgspec
 from starlette.applications import Starlette
@@ -21,11 +21,15 @@ from keywheel.gateway.inference import PLAIN, Inference
 from keywheel.gateway.metrics import Metrics
 from keywheel.gateway.outlet import Outlet, SendMessage, raw
 from keywheel.gateway.page import Page
+from keywheel.gateway.readings import SESSIONS, Readings
 from keywheel.gateway.upstream import Upstream
 from keywheel.gateway.waiting import Receive
 from keywheel.problems import Problem
 from keywheel.wire.dialects import DIALECTS
 from keywheel.wire.replies import models_body
+
+if TYPE_CHECKING:
+    from keywheel.gateway.peers import Peers
 
 Scope = Mapping[str, Any]
 Endpoint = Callable[[Request], Awaitable[Response]]
@@ -58,7 +62,8 @@ class Gateway:
             for name, dialect in DIALECTS.items()
             for prefix in PREFIXES
         }
-        self.admin = Admin(engine, self._guard, lambda: self.draining)
+        self._readings = Readings(engine)
+        self.admin = Admin(engine, self._readings, self._guard, lambda: self.draining)
         self._lines = {(line.method, line.path): line for line in self._table()}
         self._cold = Starlette(
             routes=[
@@ -94,6 +99,25 @@ class Gateway:
         """The routes that reach the upstream."""
         return self._hot.values()
 
+    def join(self, peers: "Peers") -> None:
+        """Be one of several workers, whose figures are told as one."""
+        for told in peers.ask(SESSIONS):
+            self._guard.sessions.adopt(told)
+        self._readings.peers = peers
+
+    def answer(self, question: str, about: str) -> Any:
+        """What another worker asks or tells."""
+        match question:
+            case "part":
+                return self._engine.part()
+            case "explain":
+                return self._engine.explain(about)
+            case "sessions":
+                self._guard.sessions.adopt(about)
+                return self._guard.sessions.told()
+            case _:
+                return None
+
     # --- the table -------------------------------------------------------------------------------
 
     def _table(self) -> list[Line]:
@@ -107,8 +131,10 @@ class Gateway:
             Line("GET", "/admin/state", self.admin.get_state, Access.READ),
             Line("GET", "/admin/stats", self.admin.get_stats, Access.READ),
             Line("GET", "/admin/events", self.admin.get_events, Access.READ),
+            Line("GET", "/admin/explain", self.admin.get_explained, Access.READ),
+            Line("GET", "/admin/explain/{request_id}", self.admin.get_explanation, Access.READ),
             Line("GET", "/admin/history", Archives(self._engine).get, Access.READ),
-            Line("GET", "/metrics", Metrics(self._engine).get, Access.READ),
+            Line("GET", "/metrics", Metrics(self._engine, self._readings.others).get, Access.READ),
             Line("POST", "/login", self.admin.log_in, Access.OPEN),
             Line("POST", "/logout", self.admin.log_out, Access.OPEN),
         ]
@@ -154,10 +180,10 @@ class Gateway:
         return _json({"status": "no usable lane"}, 503)
 
     async def _key(self, _request: Request) -> Response:
-        return _json(key_body(self._engine.report()))
+        return _json(key_body(await self._readings.report()))
 
     async def _credits(self, _request: Request) -> Response:
-        return _json(credits_body(self._engine.report()))
+        return _json(credits_body(await self._readings.report()))
 
     async def _models(self, _request: Request) -> Response:
         return Response(models_body(listing.entries(self._engine)), media_type="application/json")

@@ -6,7 +6,7 @@ too slowly is let go and may come back: the first thing that a listener gets is 
 
 import asyncio
 from collections import deque
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator, Awaitable, Callable
 from math import inf
 from typing import Any
 
@@ -55,9 +55,16 @@ class Listener:
 class Live:
     """Hands out frames. `tell` may be called from any thread, everything else in the event loop."""
 
-    def __init__(self, state: Callable[[], Json], ends: Callable[[], bool]) -> None:
+    def __init__(
+        self,
+        state: Callable[[], Awaitable[Json]],
+        ends: Callable[[], bool],
+        is_shared: Callable[[], bool],
+    ) -> None:
+        """`is_shared`: whether something may change that `tell` is not told of."""
         self._state = state
         self._ends = ends
+        self._is_shared = is_shared
         self._listeners: set[Listener] = set()
         self._loop: asyncio.AbstractEventLoop | None = None
         self._ticking: asyncio.Task[None] | None = None
@@ -70,6 +77,7 @@ class Live:
 
     def tell(self, event: Event) -> None:
         """A listener of the engine."""
+        self._changed = True
         loop = self._loop
         if loop and self._listeners and not loop.is_closed():
             loop.call_soon_threadsafe(self._take, event)
@@ -81,8 +89,8 @@ class Live:
         if self._ends() or len(self._listeners) >= LISTENERS:
             yield ending(ENDING if self._ends() else "too many listeners")
             return
-        if self._changed or loop.time() >= self._fresh_until:
-            self._look(loop.time())
+        if self._is_due(loop.time()):
+            await self._look(loop.time())
         listener.put(RETRY + self._frame)
         self._listeners.add(listener)
         if self._ticking is None:
@@ -98,7 +106,6 @@ class Live:
             self._listeners.discard(listener)
 
     def _take(self, event: Event) -> None:
-        self._changed = True
         self._put(frame_of(event))
 
     def _put(self, frame: bytes) -> None:
@@ -116,8 +123,8 @@ class Live:
                 for listener in self._listeners:
                     listener.end(ENDING)
                 break
-            if self._changed or now >= self._fresh_until:
-                self._look(now)
+            if self._is_due(now):
+                await self._look(now)
                 self._put(self._frame)
                 quiet_since = now
             elif now - quiet_since >= KEEPALIVE:
@@ -125,9 +132,12 @@ class Live:
                 quiet_since = now
         self._ticking = None
 
-    def _look(self, now: float) -> None:
-        state = self._state()
-        self._changed = False
+    def _is_due(self, now: float) -> bool:
+        return self._changed or now >= self._fresh_until or self._is_shared()
+
+    async def _look(self, now: float) -> None:
+        self._changed = False  # what happens from now on may be missing
+        state = await self._state()
         changes_at = state["changes_at"]
         left = inf if changes_at is None else changes_at - state["now"]
         self._fresh_until = now + min(REFRESH, left)

@@ -4,16 +4,15 @@ Labels hold names from the configuration and the catalogue, and words of our own
 """
 
 import asyncio
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from starlette.requests import Request
 from starlette.responses import Response
 
-from keywheel.core.overview import overview
-from keywheel.core.pool import Pool
 from keywheel.core.stats import Distribution, Stats
+from keywheel.core.sums import Part, total
 from keywheel.engine import Engine
 
 if TYPE_CHECKING:
@@ -148,26 +147,19 @@ FIGURES = (
 )  # fmt: skip
 
 
-class Metrics:
-    """Answers scrapes."""
+class Scrape:
+    """All metrics at one moment, as the client library asks for them. `others`: what other workers add."""
 
-    def __init__(self, engine: Engine) -> None:
-        self._engine = engine
+    def __init__(self, engine: Engine, others: Sequence[Part] = ()) -> None:
+        parts = (engine.part(), *others)
+        self._view = View(engine.state(others), total(part.stats for part in parts))
 
     def collect(self) -> "list[Metric]":
-        """Every metric at one moment. What is registered must have this name."""
-        found: list[Metric] = []
-
-        def look(pool: Pool, now: float) -> None:
-            stats = self._engine.stats
-            view = View(overview(pool, stats, now, {}), stats)
-            found.extend(_family(figure, view) for figure in FIGURES)
-
-        self._engine.note(look)
-        return found
+        """Every metric. What is registered must have this name."""
+        return [_family(figure, self._view) for figure in FIGURES]
 
     def text(self) -> tuple[bytes, str]:
-        """A scrape and its content type."""
+        """What is answered, and its content type."""
         from prometheus_client import (  # noqa: PLC0415 - only where somebody scrapes
             CONTENT_TYPE_LATEST,
             CollectorRegistry,
@@ -178,9 +170,18 @@ class Metrics:
         registry.register(self)
         return generate_latest(registry), CONTENT_TYPE_LATEST
 
+
+class Metrics:
+    """Answers scrapes."""
+
+    def __init__(self, engine: Engine, others: Callable[[], Awaitable[Sequence[Part]]]) -> None:
+        self._engine = engine
+        self._others = others
+
     async def get(self, _request: Request) -> Response:
         """`GET /metrics`. In a thread: with many keys and models the text is long."""
-        body, kind = await asyncio.to_thread(self.text)
+        others = await self._others()
+        body, kind = await asyncio.to_thread(lambda: Scrape(self._engine, others).text())
         return Response(body, 200, {"cache-control": "no-store", "content-type": kind})
 
 

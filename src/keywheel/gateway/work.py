@@ -3,6 +3,7 @@
 from collections.abc import Generator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 from keywheel.config import Config
 from keywheel.engine import Engine
@@ -30,8 +31,11 @@ class Job:
 
 
 @contextmanager
-def opened(job: Job, *, group: str | None = None, worker: int = 0) -> Generator[Gateway]:
-    """The gateway, for as long as the block lasts. `group` and `worker`: as one of several that share their state.
+def opened(
+    job: Job, *, group: str | None = None, folder: Path | None = None, worker: int = 0
+) -> Generator[Gateway]:
+    """The gateway, for as long as the block lasts; as one of several that share their state with `group`, `worker`
+    and the `folder` where they meet.
 
     Raises `ConfigError` for settings that cannot be used, `StoreError` for a state that cannot be.
     """
@@ -45,6 +49,22 @@ def opened(job: Job, *, group: str | None = None, worker: int = 0) -> Generator[
         engine.listen(logs.tell)
         gateway = run.build(engine, job.admin)
         gateway.admin.mode = "simulator" if job.simulated else "live"
-        yield gateway
+        with _joined(gateway, folder, worker):
+            yield gateway
     finally:
         engine.close()
+
+
+@contextmanager
+def _joined(gateway: Gateway, folder: Path | None, worker: int) -> Generator[None]:
+    if folder is None:
+        yield
+        return
+    from keywheel.gateway.peers import Peers  # noqa: PLC0415 - not everywhere
+
+    peers = Peers(folder, worker, gateway.answer)
+    try:
+        gateway.join(peers)
+        yield
+    finally:
+        peers.leave()

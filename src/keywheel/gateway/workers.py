@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from multiprocessing import get_context
 from multiprocessing.connection import Connection, wait
 from multiprocessing.context import SpawnProcess
-from typing import NoReturn, Protocol
+from typing import NoReturn, Protocol, cast
 
 from keywheel.errors import Error
 
@@ -180,7 +180,7 @@ class Workers:
     # --- one worker ------------------------------------------------------------------------------
 
     def _start(self, number: int) -> None:
-        ours, theirs = _spawn.Pipe()
+        ours, theirs = cast("tuple[Connection, Connection]", _spawn.Pipe())
         process = _spawn.Process(
             target=_begin,
             args=(self.work, number, self.bound, theirs),
