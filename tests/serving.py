@@ -15,6 +15,7 @@ from keywheel import sim
 from keywheel.gateway import run
 
 KEY = "sk-or-v1-" + "5ec2e7" * 10
+SOON = 30.0  # seconds that anything may take on a busy machine
 FREE = {"model": "auto", "messages": [{"role": "user", "content": "Hello"}]}
 
 
@@ -64,7 +65,13 @@ def base_of(lines: list[str]) -> str:
 
 def is_alive(base: str) -> bool:
     """Whether it answers; it does when it can also be told to end."""
-    return httpx2.get(f"{base}/healthz", trust_env=False, timeout=20).status_code == 200
+    return httpx2.get(f"{base}/healthz", trust_env=False, timeout=SOON).status_code == 200
+
+
+def ask(base: str) -> int:
+    """The status of one request on a connection of its own."""
+    with httpx2.Client(trust_env=False, timeout=SOON) as http:
+        return http.post(f"{base}/v1/chat/completions", json=FREE).status_code
 
 
 def ended(process: subprocess.Popen[str], by: signal.Signals) -> tuple[int, float]:

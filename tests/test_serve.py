@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.serving import FREE, KEY, base_of, ended, is_alive, settings, simulated, started
+from tests.serving import KEY, ask, base_of, ended, is_alive, settings, simulated, started
 
 PAID = {"model": "openai/gpt-4o", "messages": [{"role": "user", "content": "Hello"}]}
 
@@ -77,10 +77,27 @@ def test_what_was_sent_is_known_after_a_kill(
             with started(tmp_path, environment) as (process, lines):
                 base = base_of(lines)
                 used = http.get(f"{base}/admin/state").json()["pool"]["day"]["used"]
-                for _ in range(3):
-                    assert http.post(f"{base}/v1/chat/completions", json=FREE).status_code == 200
+                assert [ask(base) for _ in range(3)] == [200] * 3
                 process.kill()
             assert used == before
+
+
+def test_a_start_without_the_upstream_goes_on_with_the_last_good_list(
+    tmp_path: Path, environment: dict[str, str]
+) -> None:
+    with simulated() as upstream, started(tmp_path, environment | upstream) as (process, lines):
+        assert ask(base_of(lines)) == 200
+        before = ids(base_of(lines))
+        ended(process, signal.SIGTERM)
+    with started(tmp_path, environment | upstream) as (process, lines):
+        assert ids(base_of(lines)) == before
+        assert len(before) > 5
+
+
+def ids(base: str) -> list[str]:
+    """The models that can be used, best first."""
+    listed = httpx2.get(f"{base}/v1/models", trust_env=False, timeout=20).json()["data"]
+    return [model["id"] for model in listed]
 
 
 def test_a_second_gateway_does_not_take_the_state_of_the_first(

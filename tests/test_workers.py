@@ -14,12 +14,11 @@ import httpx2
 import pytest
 
 from keywheel import sim
-from tests.serving import FREE, KEY, base_of, ended, settings, simulated, started
+from tests.serving import FREE, KEY, SOON, ask, base_of, ended, settings, simulated, started
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks into /proc")
 ROOMY = sim.Scenario(accounts=(sim.Account(minute_limit=100_000, day_limit=100_000),))
 ROOMY_HERE = {"KEYWHEEL_ACCOUNTS__A__KEYS": "primary", "KEYWHEEL_ACCOUNTS__A__PER_MINUTE": "100000"}
-SOON = 30.0  # seconds that anything may take on a busy machine
 
 
 @contextmanager
@@ -51,12 +50,6 @@ def eventually(is_so: Callable[[], bool]) -> bool:
     while not is_so() and time.monotonic() < due:
         time.sleep(0.02)
     return is_so()
-
-
-def ask(base: str) -> int:
-    """The status of one request on a connection of its own."""
-    with httpx2.Client(trust_env=False, timeout=SOON) as http:
-        return http.post(f"{base}/v1/chat/completions", json=FREE).status_code
 
 
 def day_used(base: str) -> set[int]:
