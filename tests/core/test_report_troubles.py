@@ -248,6 +248,14 @@ def test_a_day_that_ends_early_is_told_before_it_does() -> None:
     assert "(40 left)" in found.cause
 
 
+def test_a_few_requests_are_no_forecast() -> None:
+    made, stats = pool(("k1@a1",), accounts=[account("a1", 50)]), Stats(NOON)
+    for number in range(4):
+        for event in run(made, answered(), Ask(tokens=9), NOON + number):
+            stats.record(event)
+    assert "day-ends-early" not in told(made, stats, NOON + 10)
+
+
 def test_a_probe_under_way_is_no_trouble() -> None:
     made = pool(("k1@a1",), ("m1", "m2"))
     for number in range(5):

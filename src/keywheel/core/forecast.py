@@ -12,7 +12,7 @@ Json = dict[str, Any]
 def forecast(account: AccountState, history: History, now: float) -> Json:
     """When the day's requests are used up if all goes on as in the last quarter of an hour.
 
-    `outlook`: `lasts` until the day is over, `ends` before, `spent` already, `idle` (nothing was sent lately),
+    `outlook`: `lasts` until the day is over, `ends` before, `spent` already, `idle` (hardly anything was sent lately),
     `unmetered`. `ends_at` only when it ends before the day does. Tries of paid models are in the rate, too.
     """
     quota = account.quota

@@ -10,6 +10,7 @@ from keywheel.core.types import Attempted, Finished
 STEP = 60.0  # seconds of one point of the time line
 POINTS = 60  # an hour
 LEAST = 300.0  # seconds over which a rate is taken at least, so that a burst at the start is no forecast
+FEW = 5  # attempts; fewer are no rate: one would use up a day of 50 by midnight
 EVENTS = 400  # ended requests and attempts that are kept; a request has one or two attempts
 
 
@@ -75,9 +76,12 @@ class History:
         return [seen.get(number) or Minute(number=number) for number in numbers]
 
     def rate(self, account: str, now: float, span: float) -> float:
-        """Attempts a second of one account over about the last `span` seconds, or since the start if that is less."""
+        """Attempts a second of one account over about the last `span` seconds, or since the start if that is less;
+        0.0 when there are too few to tell."""
         first = int((now - span) // STEP) + 1
         count = sum(m.accounts[account] for m in self._minutes if m.number >= first)
+        if count < FEW:
+            return 0.0
         return count / max(LEAST, now - max(first * STEP, self.since))
 
     def merge(self, more: "History") -> None:

@@ -153,5 +153,5 @@ WORDS: Mapping[str, Words] = {
         "Nothing, unless you need them: the upstream says who may."),
     "disabled-by-operator": Words("info",
         "The operator has disabled {scope} {name}.",
-        "Open it again with enable, e.g. `keywheel keys enable {name}` for a key."),
+        "Open it again: a key with `keywheel keys enable {name}`, a model or an account on the dashboard."),
 }  # fmt: skip
