@@ -131,10 +131,13 @@ def entries(plural: str, **changes: Any) -> list[dict[str, Any]]:
     return [entry | changes for entry in STATE[plural]]
 
 
-def test_grave_troubles_of_the_gateway_are_told_with_their_action() -> None:
+def test_troubles_of_the_gateway_are_told_with_scope_and_action() -> None:
     found = checks()
     for trouble in STATE["troubles"]:
-        assert (trouble["code"] in found) is (trouble["severity"] != "info")
+        check = found[trouble["code"]]
+        assert (check.verdict == "ok") is (trouble["severity"] == "info")
+        assert f"[{trouble['scope']}]" in check.told
+        assert check.remedy == trouble["action"]
 
 
 def test_all_keys_failing_names_the_reason_and_the_end() -> None:

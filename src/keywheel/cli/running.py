@@ -7,7 +7,7 @@ from keywheel.cli.checks import OK, PROBLEM, WARNING, Check
 from keywheel.cli.phrases import clock, plain, share
 
 Json = dict[str, Any]
-VERDICTS = {"critical": PROBLEM, "error": PROBLEM, "warning": WARNING}
+VERDICTS = {"critical": PROBLEM, "error": PROBLEM, "warning": WARNING, "info": OK}
 FAILING = 0.5  # share of attempts: the limit of the error window, too
 ENOUGH = 5  # attempts before a share means anything
 SLOW = 10_000.0  # milliseconds to the first word; usual are 1-3 s
@@ -32,14 +32,13 @@ def gateway(state: Json, address: str) -> Iterator[Check]:
         f"runs at {address}, version {plain(state['version'])}, {lanes['usable']} of {lanes['total']} ways open",
     )
     for found in state["troubles"]:
-        if found["severity"] in VERDICTS:
-            until = f" Over at {clock(found['until'], now)}." if found["until"] else ""
-            yield Check(
-                plain(found["code"]),
-                VERDICTS[found["severity"]],
-                plain(found["cause"]) + until,
-                plain(found["action"]),
-            )
+        until = f"Over at {clock(found['until'], now)}." if found["until"] else "No end known."
+        yield Check(
+            plain(found["code"]),
+            VERDICTS.get(found["severity"], WARNING),
+            f"{plain(found['cause'])} [{plain(found['scope'])}] {until}",
+            plain(found["action"]),
+        )
     yield from _all_keys_failing(state)
     yield from _errors(state)
     yield from _slow(state)

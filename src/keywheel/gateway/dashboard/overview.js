@@ -64,7 +64,7 @@ const Trouble = ({ one, now }) => html`
     <div>
       <p class="cause"><span class="severity">${one.severity}</span> <${Sentence} text=${one.cause} /></p>
       <p class="action"><${Sentence} text=${one.action} /></p>
-      ${one.affects.length > 0 && html`<p class="affects">Affects ${one.affects.join(", ")}</p>`}
+      <p class="affects">${one.scope}${one.affects.length > 0 && ` · affects ${one.affects.join(", ")}`}</p>
     </div>
     <p class="when">
       ${one.until !== null ? html`<span>over in </span><${Countdown} to=${one.until} now=${now} />` : html`<span>no end known</span>`}
