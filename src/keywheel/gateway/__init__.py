@@ -12,11 +12,12 @@ if TYPE_CHECKING:
 def create_app(config: "Config | None" = None, *, keys: "Iterable[str]" = ()) -> "Mounted":
     """An ASGI application to mount in FastAPI or Starlette: `app.mount("/llm", create_app())`.
 
-    Without `config` and `keys` it takes both from the environment, as `keywheel serve` does. Raises `ConfigError`.
+    Without `config` and `keys` it is the default wheel that serves, with what `keywheel serve` finds in the
+    environment, so `keywheel.get_api_stats()` tells of it. Raises `ConfigError`.
     """
     # a part of the gateway need not load all of it
-    from keywheel.client import gathered  # noqa: PLC0415
+    from keywheel.client import default_axle  # noqa: PLC0415
     from keywheel.gateway.mount import Mounted  # noqa: PLC0415
     from keywheel.wheel import axle_of  # noqa: PLC0415
 
-    return Mounted(axle_of(config, keys) if config or keys else gathered())
+    return Mounted(axle_of(config, keys) if config or keys else default_axle())
