@@ -2,10 +2,10 @@
 
 import ast
 import json
+import os
 import subprocess
 import sys
 import threading
-import time
 import tomllib
 from collections.abc import Iterator
 from pathlib import Path
@@ -89,12 +89,14 @@ def test_importing_keywheel_loads_none_of_the_gateway() -> None:
 
 
 def test_importing_keywheel_takes_less_than_150_ms() -> None:
-    """The quickest of five, beside a Python that imports nothing: the machine may be busy."""
+    """CPU time, the least of five, beside a Python that imports nothing: the machine may be busy."""
 
     def took(statement: str) -> float:
-        began = time.perf_counter()
-        subprocess.run([sys.executable, "-c", statement], check=True)
-        return time.perf_counter() - began
+        process = subprocess.Popen([sys.executable, "-c", statement])
+        _, status, used = os.wait4(process.pid, 0)
+        process.returncode = os.waitstatus_to_exitcode(status)
+        assert process.returncode == 0
+        return used.ru_utime + used.ru_stime
 
     assert min(took("import keywheel") - took("pass") for _ in range(5)) < 0.150
 

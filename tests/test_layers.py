@@ -8,14 +8,16 @@ import pytest
 SOURCE = Path(__file__).parent.parent / "src" / "keywheel"
 # Each layer may import itself and what stands in earlier lines.
 LAYERS = (
-    ("errors", "secret"),
+    ("errors", "secret", "addresses"),
     ("core",),
     ("wire",),
     ("keys", "config", "stores"),
+    ("lines",),
+    ("wires",),
     ("catalog", "environment"),
-    ("keeper", "books", "grouping"),
+    ("keeper", "books", "grouping", "trail"),
     ("engine",),
-    ("problems", "hints", "axle", "wires", "awaiting"),
+    ("problems", "hints", "axle", "awaiting"),
     ("listing",),
     ("errand",),
     ("bodies",),

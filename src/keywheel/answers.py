@@ -60,7 +60,9 @@ def answer(reply: Reply) -> Answer:
 
 def _good(reply: Reply) -> Mapping[str, str]:
     if reply.problem:
-        raise reply.problem.exception(int(reply.headers.get("x-keywheel-attempts", "0")))
+        failed = reply.problem.exception(int(reply.headers.get("x-keywheel-attempts", "0")))
+        failed.request_id = reply.headers.get("x-request-id", "")
+        raise failed
     return reply.headers
 
 
@@ -107,7 +109,7 @@ class _Text:
             raise self._broken(DeadlineExceeded, "the deadline ended the answer")
 
     def _broken(self, kind: type[RequestFailed], message: str) -> RequestFailed:
-        return kind(message, attempts=self.attempts)
+        return kind(message, attempts=self.attempts, request_id=self.request_id)
 
 
 class TextStream(_Text):

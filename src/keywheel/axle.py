@@ -6,12 +6,15 @@ import threading
 from collections.abc import Callable, Iterable
 from queue import Empty, SimpleQueue
 from typing import Protocol
-from weakref import WeakSet
+from weakref import WeakSet, finalize
 
 from keywheel.config import Config
 from keywheel.engine import Engine, Listener
 from keywheel.errors import Closed
 from keywheel.keys import KeyEntry
+from keywheel.stores import State, open_state
+
+GROUP = "library"  # programs share a state file with each other, not with a gateway
 
 
 class Closable(Protocol):
@@ -41,6 +44,7 @@ class Axle:
         self._listeners: list[Listener] = []
         self._lock = threading.Lock()
         self._engine: Engine | None = None
+        self._dropped: finalize[..., Axle] | None = None
         self._closed = False
         self._wires: WeakSet[Closable] = WeakSet()
         self._lost: SimpleQueue[Callable[[], object]] = SimpleQueue()
@@ -50,14 +54,22 @@ class Axle:
 
     @property
     def engine(self) -> Engine:
-        """This process's engine. Raises `Closed`."""
+        """This process's engine. Raises `Closed`, and `StoreError` for a state that cannot be used."""
         with self._lock:
             if self._closed:
                 raise Closed("this wheel was closed; make a new one")
             if self._engine is None:
-                self._engine = Engine(self.config, self.keys, clock=self._clock)
+                self._engine = Engine(
+                    self.config,
+                    self.keys,
+                    clock=self._clock,
+                    state=_state(self.config),
+                    worker=os.getpid(),
+                )
                 for listener in self._listeners:
                     self._engine.listen(listener)
+                self._dropped = finalize(self, _orphans.put, self._engine)
+                self._dropped.atexit = False
             engine = self._engine
         self.tidy()
         return engine
@@ -84,6 +96,7 @@ class Axle:
         self.tidy()
         with self._lock:
             engine, self._engine, self._closed = self._engine, None, True
+            self._forget_drop()
         if engine:
             engine.close()
         for wire in list(self._wires):
@@ -101,20 +114,49 @@ class Axle:
             try:
                 end = self._lost.get_nowait()
             except Empty:
-                return
+                break
             end()
+        while not _orphans.empty():
+            _close_orphan()
 
     def renew(self) -> None:
         """In a forked child: leave the parent's engine and lock alone."""
         self._lock = threading.Lock()
         self._lost = SimpleQueue()
         self._engine = None
+        self._forget_drop()
+
+    def _forget_drop(self) -> None:
+        if self._dropped:
+            self._dropped.detach()
+            self._dropped = None
+
+
+# Engines of wheels that nobody closed and nobody holds any more: the next wheel that does something ends their
+# background work, as the collector itself may wait for no lock.
+_orphans: SimpleQueue[Engine] = SimpleQueue()
+
+
+def _close_orphan() -> None:
+    try:
+        engine = _orphans.get_nowait()
+    except Empty:
+        return
+    # elsewhere: ending may take a moment, and the caller may be an event loop
+    threading.Thread(target=engine.close, name="keywheel-farewell", daemon=True).start()
+
+
+def _state(config: Config) -> State | None:
+    """The store that the settings name; any number of processes may share it. Without one nothing is kept."""
+    return None if config.state.url is None else open_state(config.state, GROUP)
 
 
 _axles: WeakSet[Axle] = WeakSet()
 
 
 def _renew() -> None:
+    global _orphans  # noqa: PLW0603 - the parent's queue may be locked for ever
+    _orphans = SimpleQueue()
     for axle in list(_axles):
         axle.renew()
 

@@ -2,7 +2,6 @@
 
 import hashlib
 import hmac
-import ssl
 import time
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -13,12 +12,13 @@ from typing import Self
 
 import httpx2
 
-from keywheel.config import UpstreamSettings, url_fault
-from keywheel.errors import ConfigError
+from keywheel.config import UpstreamSettings
+from keywheel.lines import AWAY
 from keywheel.secret import Secret
 from keywheel.wire.facts import KeyFacts, read_balance, read_key
 from keywheel.wire.loose import BadCatalogue
 from keywheel.wire.models import Entry, read_models
+from keywheel.wires import LOST, Wire
 
 MAX_BYTES = 16 * 1024 * 1024  # the real list has about 2 MB
 TIMEOUT = 10.0  # seconds of silence
@@ -56,14 +56,11 @@ class Catalog:
         salt: bytes,
         ca_file: str | None = None,
         proxy: str | None = None,
+        allow_private: bool = False,
     ) -> None:
-        if fault := url_fault(base_url):
-            raise ConfigError(f"upstream.base_url: {fault}")
-        tls = base_url.startswith("https:")
-        try:
-            context = ssl.create_default_context(cafile=ca_file) if tls and ca_file else True
-        except OSError as error:
-            raise ConfigError(f"upstream.ca_file: {ca_file}: {error.strerror}") from None
+        settings = UpstreamSettings(base_url, ca_file, proxy, allow_private)
+        wire = Wire(settings)
+        wire.open()  # certificates are read now, so that their fault is told now
         self._base = base_url.rstrip("/")
         self._salt = salt
         self._http = httpx2.Client(
@@ -71,14 +68,19 @@ class Catalog:
             timeout=TIMEOUT,
             trust_env=False,
             follow_redirects=False,
-            verify=context,
-            proxy=proxy if tls else None,
+            transport=wire,
         )
 
     @classmethod
     def of(cls, settings: UpstreamSettings, *, salt: bytes = b"") -> Self:
         """The catalogue of the configured upstream."""
-        return cls(settings.base_url, salt=salt, ca_file=settings.ca_file, proxy=settings.proxy)
+        return cls(
+            settings.base_url,
+            salt=salt,
+            ca_file=settings.ca_file,
+            proxy=settings.proxy,
+            allow_private=settings.allow_private,
+        )
 
     def __enter__(self) -> Self:
         return self
@@ -141,7 +143,9 @@ class Catalog:
                 status = response.status_code
                 body = _whole(response, path) if status == 200 else b""
                 return status, body, _date(response.headers.get("date"))
-        except (httpx2.HTTPError, httpx2.InvalidURL) as error:
+        except AWAY as error:  # its text says why, and holds no key
+            raise Unavailable(f"GET {path}: {type(error).__name__}: {error}") from None
+        except (*LOST, httpx2.InvalidURL) as error:
             raise Unavailable(f"GET {path}: {type(error).__name__}") from None
 
 

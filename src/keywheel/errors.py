@@ -33,7 +33,8 @@ class StoreError(Error):
 class RequestFailed(Error):
     """A request ended without an answer.
 
-    `retry_after`: seconds, None if nobody knows. `attempts`: upstream requests made.
+    `retry_after`: seconds, None if nobody knows. `attempts`: upstream requests made. `request_id`: what `explain` takes,
+    empty where the request was refused before it began.
     """
 
     status: int = 500
@@ -46,12 +47,14 @@ class RequestFailed(Error):
         param: str | None = None,
         retry_after: float | None = None,
         attempts: int = 0,
+        request_id: str = "",
     ) -> None:
         super().__init__(message)
         self.message = message
         self.param = param
         self.retry_after = retry_after
         self.attempts = attempts
+        self.request_id = request_id
 
 
 class InvalidRequest(RequestFailed):

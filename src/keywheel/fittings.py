@@ -25,7 +25,7 @@ class Sdk:
 
 
 OPENAI = Sdk("openai", 3)
-ANTHROPIC = Sdk("anthropic", 2, "/v1")
+ANTHROPIC = Sdk("anthropic", 1, "/v1")
 
 
 def fit(sdk: Sdk, axle: Axle, *, async_: bool) -> dict[str, Any]:

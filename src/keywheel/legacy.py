@@ -74,7 +74,7 @@ def load() -> Any:
     except ImportError:
         raise Unsupported(
             "this client needs the older httpx, which is not installed; install it, or a version of the client that "
-            "stands on httpx2 (openai 3, anthropic 2)"
+            "stands on httpx2 (openai 3, anthropic 1)"
         ) from None
 
 

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping
 from os import PathLike
 from pathlib import Path
 from types import TracebackType
-from typing import Any, Generic, Self, TypeVar
+from typing import Any, Generic, Self, TypeVar, cast
 
 import httpx2
 import msgspec
@@ -77,6 +77,14 @@ class _Wheel(Generic[Way]):
     def stats(self) -> ApiStats:
         """Usage figures. Asking for them sends nothing."""
         return ApiStats(self._axle.engine.report())
+
+    def explain(self, request_id: str) -> dict[str, Any] | None:
+        """Why a request went where it went: the decisions with their candidates, the attempts, the outcome.
+
+        `request_id` is that of an answer or stream, or the `x-request-id` that an SDK got. None for a request that is
+        not among the latest 500 of this wheel. Asking sends nothing. Raises `Closed`.
+        """
+        return self._axle.engine.explain(request_id)
 
     def transport(self) -> httpx2.BaseTransport:
         """For an `httpx2.Client`."""
@@ -196,13 +204,24 @@ class AsyncKeywheel(_Wheel[AsyncKeywheelTransport]):
 
 def axle_of(config: Config | None, keys: Iterable[str]) -> Axle:
     """An axle with settings and keys that the program gives. Raises `ConfigError` for what cannot be a key."""
-    entries = find([("keys=[…]", {LIST: " ".join(keys)})], lambda _name: "")
+    given: list[Any] = (
+        [keys] if isinstance(keys, str) else list(keys or ())
+    )  # None: an unset variable
+    for place, key in enumerate(given):
+        if not isinstance(key, str):
+            raise ConfigError(f"keys[{place}] is of type {type(key).__name__}; a key is a str")
+    entries = find([("keys=[…]", {LIST: " ".join(given)})], lambda _name: "")
     return Axle(config or Config(), entries)
 
 
 def _messages(messages: Messages) -> list[Any]:
     if isinstance(messages, str):
         return [{"role": "user", "content": messages}]
+    given: Any = messages
+    if isinstance(given, Mapping | bytes) or not isinstance(given, Iterable):
+        kind = type(cast("object", given)).__name__
+        said = f"`messages` is of type {kind}. Send a str, or a list of messages."
+        raise InvalidRequest(said, param="messages")
     return list(messages)
 
 

@@ -7,18 +7,19 @@ import asyncio
 import os
 import ssl
 import threading
-import time
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import AsyncIterable, AsyncIterator, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from math import inf
 from typing import Any, cast
+from urllib.parse import urlsplit
 from weakref import WeakKeyDictionary
 
 import httpcore2
 import httpx2
 
+from keywheel.addresses import Reach, is_loopback_name
 from keywheel.config import UpstreamSettings, url_fault
 from keywheel.errors import ConfigError
+from keywheel.lines import AsyncOpener, Opener, Patience
 
 IDLE_SECONDS = 20.0  # a connection that rests longer may be closed already at the other end
 
@@ -49,6 +50,13 @@ FAILURES: Mapping[str, tuple[Failure, Failure]] = {
         ("LocalProtocolError", Failure("protocol"), "protocol"),
     )
 }
+LOST = (
+    httpcore2.NetworkError,
+    httpcore2.TimeoutException,
+    httpcore2.ProtocolError,
+    httpcore2.ProxyError,
+    httpcore2.UnsupportedProtocol,
+)  # what a wire may raise; they have no common base
 TLS = {"ConnectError": ((ssl.SSLCertVerificationError, "tls"), (ssl.SSLError, "tls-handshake"))}
 CUT_OFF = (
     "disconnected",
@@ -79,30 +87,11 @@ def _causes(error: BaseException | None) -> Iterator[BaseException]:
         error = error.__cause__ or error.__context__
 
 
-class Patience(threading.local):
-    """Until when the thread that reads may wait. A connection's own limits are fixed; an attempt's are not."""
-
-    due = inf
-
-    def allow(self, seconds: float) -> None:
-        """From now on."""
-        self.due = time.monotonic() + seconds
-
-    def left(self, limit: float | None) -> float | None:
-        """Seconds that a read may take. Raises `httpcore2.ReadTimeout` when there are none."""
-        if self.due == inf:
-            return limit
-        left = self.due - time.monotonic()
-        if left <= 0:
-            raise httpcore2.ReadTimeout("no time is left")
-        return left
-
-
 class Wire(httpx2.BaseTransport):
     """Blocking connections. `patience` bounds every read of the thread that sets it."""
 
     def __init__(self, settings: UpstreamSettings) -> None:
-        _check(settings)
+        self._reach = _reach(settings)
         self._settings = settings
         self._lock = threading.Lock()
         self._pool: httpcore2.ConnectionPool | None = None
@@ -111,19 +100,7 @@ class Wire(httpx2.BaseTransport):
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         """One request; what fails is an exception of httpcore2."""
-        url = request.url
-        target = httpcore2.URL(
-            scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
-        )
-        answer = self._open().handle_request(
-            httpcore2.Request(
-                request.method,
-                target,
-                headers=request.headers.raw,
-                content=cast("httpx2.SyncByteStream", request.stream),
-                extensions=request.extensions,
-            )
-        )
+        answer = self.open().handle_request(_message(request))
         return httpx2.Response(
             answer.status,
             headers=answer.headers,
@@ -138,23 +115,18 @@ class Wire(httpx2.BaseTransport):
         if pool and self._pid == os.getpid():
             pool.close()
 
-    def _open(self) -> httpcore2.ConnectionPool:
-        """The pool; a forked child has one of its own."""
+    def open(self) -> httpcore2.ConnectionPool:
+        """The pool; a forked child has one of its own. Raises `ConfigError` for an unusable CA file."""
         with self._lock:
             if self._pool is None or self._pid != os.getpid():
                 self._pool, self._pid = self._make(), os.getpid()
             return self._pool
 
     def _make(self) -> httpcore2.ConnectionPool:
-        settings = self._settings
-        options: dict[str, Any] = {
-            "ssl_context": _tls(settings),
-            "max_connections": settings.connections,
-            "keepalive_expiry": IDLE_SECONDS,
-            "network_backend": _Backend(self.patience),
-        }
-        if settings.proxy and settings.base_url.startswith("https:"):
-            return httpcore2.HTTPProxy(settings.proxy, **options)
+        options = _options(self._settings)
+        options["network_backend"] = Opener(self._reach, self.patience)
+        if self._reach.proxied:
+            return httpcore2.HTTPProxy(self._settings.proxy or "", **options)
         return httpcore2.ConnectionPool(**options)
 
 
@@ -162,36 +134,36 @@ class AsyncWire(httpx2.AsyncBaseTransport):
     """Connections for asyncio: each event loop has its own, as none can serve two."""
 
     def __init__(self, settings: UpstreamSettings) -> None:
-        _check(settings)
+        self._reach = _reach(settings)
         self._settings = settings
-        self._pools: WeakKeyDictionary[asyncio.AbstractEventLoop, httpx2.AsyncHTTPTransport]
+        self._pools: WeakKeyDictionary[asyncio.AbstractEventLoop, httpcore2.AsyncConnectionPool]
         self._pools = WeakKeyDictionary()
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
-        """One request; what fails is an exception of httpx2."""
+        """One request; what fails is an exception of httpcore2."""
         loop = asyncio.get_running_loop()
         pool = self._pools.get(loop)
         if pool is None:
             pool = self._pools[loop] = self._make()
-        return await pool.handle_async_request(request)
+        answer = await pool.handle_async_request(_message(request))
+        return httpx2.Response(
+            answer.status,
+            headers=answer.headers,
+            stream=_AsyncPieces(answer),
+            extensions=cast("dict[str, Any]", answer.extensions),  # pyright: ignore[reportUnknownMemberType]
+        )
 
     async def aclose(self) -> None:
         """Close what is open in this event loop; a later request opens anew."""
         if pool := self._pools.pop(asyncio.get_running_loop(), None):
             await pool.aclose()
 
-    def _make(self) -> httpx2.AsyncHTTPTransport:
-        settings = self._settings
-        secure = settings.base_url.startswith("https:")
-        return httpx2.AsyncHTTPTransport(
-            verify=_tls(settings)
-            or ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT),  # the latter is not used
-            trust_env=False,
-            limits=httpx2.Limits(
-                max_connections=settings.connections, keepalive_expiry=IDLE_SECONDS
-            ),
-            proxy=settings.proxy if secure else None,
-        )
+    def _make(self) -> httpcore2.AsyncConnectionPool:
+        options = _options(self._settings)
+        options["network_backend"] = AsyncOpener(self._reach)
+        if self._reach.proxied:
+            return httpcore2.AsyncHTTPProxy(self._settings.proxy or "", **options)
+        return httpcore2.AsyncConnectionPool(**options)
 
 
 class _Pieces(httpx2.SyncByteStream):
@@ -207,57 +179,49 @@ class _Pieces(httpx2.SyncByteStream):
         self._answer.close()
 
 
-class _Backend(httpcore2.NetworkBackend):
-    """Opens connections whose reads are bounded by patience."""
+class _AsyncPieces(httpx2.AsyncByteStream):
+    """The same for asyncio."""
 
-    def __init__(self, patience: Patience) -> None:
-        self._plain = httpcore2.SyncBackend()
-        self._patience = patience
+    def __init__(self, answer: httpcore2.Response) -> None:
+        self._answer = answer
 
-    def connect_tcp(
-        self,
-        host: str,
-        port: int,
-        timeout: float | None = None,
-        local_address: str | None = None,
-        socket_options: Iterable[Any] | None = None,
-    ) -> httpcore2.NetworkStream:
-        stream = self._plain.connect_tcp(host, port, timeout, local_address, socket_options)
-        return _Line(stream, self._patience)
+    def __aiter__(self) -> AsyncIterator[bytes]:
+        return aiter(cast("AsyncIterable[bytes]", self._answer.stream))
+
+    async def aclose(self) -> None:
+        await self._answer.aclose()
 
 
-class _Line(httpcore2.NetworkStream):
-    """One connection."""
-
-    def __init__(self, stream: httpcore2.NetworkStream, patience: Patience) -> None:
-        self._stream = stream
-        self._patience = patience
-
-    def read(self, max_bytes: int, timeout: float | None = None) -> bytes:
-        return self._stream.read(max_bytes, self._patience.left(timeout))
-
-    def write(self, buffer: bytes, timeout: float | None = None) -> None:
-        self._stream.write(buffer, timeout)
-
-    def close(self) -> None:
-        self._stream.close()
-
-    def start_tls(
-        self,
-        ssl_context: ssl.SSLContext,
-        server_hostname: str | None = None,
-        timeout: float | None = None,
-    ) -> httpcore2.NetworkStream:
-        stream = self._stream.start_tls(ssl_context, server_hostname, timeout)
-        return _Line(stream, self._patience)
-
-    def get_extra_info(self, info: str) -> Any:
-        return self._stream.get_extra_info(info)
-
-
-def _check(settings: UpstreamSettings) -> None:
+def _reach(settings: UpstreamSettings) -> Reach:
+    """Where connections may lead. Raises `ConfigError` for an unsafe base URL."""
     if fault := url_fault(settings.base_url):
         raise ConfigError(f"upstream.base_url: {fault}")
+    parts = urlsplit(settings.base_url)
+    proxied = bool(settings.proxy) and parts.scheme == "https"
+    return Reach(is_loopback_name(parts.hostname or ""), settings.allow_private, proxied)
+
+
+def _options(settings: UpstreamSettings) -> dict[str, Any]:
+    """What the blocking pool and the one for asyncio have in common. Raises `ConfigError`."""
+    return {
+        "ssl_context": _tls(settings),
+        "max_connections": settings.connections,
+        "keepalive_expiry": IDLE_SECONDS,
+    }
+
+
+def _message(request: httpx2.Request) -> httpcore2.Request:
+    url = request.url
+    target = httpcore2.URL(
+        scheme=url.raw_scheme, host=url.raw_host, port=url.port, target=url.raw_path
+    )
+    return httpcore2.Request(
+        request.method,
+        target,
+        headers=request.headers.raw,
+        content=cast("httpx2.SyncByteStream", request.stream),
+        extensions=request.extensions,
+    )
 
 
 def _tls(settings: UpstreamSettings) -> ssl.SSLContext | None:

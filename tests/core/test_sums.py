@@ -1,5 +1,6 @@
 """What several workers counted, told as one."""
 
+import json
 from dataclasses import asdict, replace
 from typing import Any
 
@@ -8,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from keywheel.core.overview import overview
+from keywheel.core.packing import pack, unpack
 from keywheel.core.stats import Distribution, Stats
 from keywheel.core.sums import Part, add, part, total
 from keywheel.core.types import Attempted, Finished
@@ -71,7 +73,7 @@ def figures(stats: Stats) -> Any:
         for name, tally in (*stats.keys.items(), *stats.models.items())
     }
     minutes = [
-        asdict(replace(minute, ttft=round(minute.ttft, 6)))
+        replace(minute, ttft=round(minute.ttft, 6))
         for minute in stats.history.minutes(NOON + 7_200)
     ]
     counts = (stats.requests, stats.attempts, stats.fallbacks, asdict(stats.totals), stats.errors)
@@ -88,6 +90,18 @@ def test_counts_are_the_same_whoever_counted(events: list[Attempted | Finished])
     before = [figures(worker) for worker in workers]
     assert figures(total(workers)) == figures(alone)
     assert [figures(worker) for worker in workers] == before
+
+
+@given(EVENTS)
+def test_a_part_that_travelled_is_the_same(events: list[Attempted | Finished]) -> None:
+    stats = Stats(NOON)
+    for event in sorted(events, key=lambda event: event.at):
+        stats.record(event)
+    sent = Part(stats, {"a1": 3}, {"a1": 1}, {"m1": 1}, 2)
+    arrived = unpack(json.loads(json.dumps(pack(sent))))
+    assert figures(arrived.stats) == figures(stats)
+    assert arrived[1:] == sent[1:]
+    assert sorted(arrived.stats.history.events, key=str) == sorted(stats.history.events, key=str)
 
 
 def failure(row: str, at: float) -> Attempted:

@@ -12,6 +12,7 @@ from datetime import datetime
 from typing import Any
 from urllib.parse import quote
 
+import msgspec
 import pytest
 import structlog
 
@@ -329,6 +330,25 @@ def test_the_line_of_a_request_shows_no_secret(text: str, format: str) -> None:
 def test_requests_are_text_on_a_terminal_and_silent_above_their_level() -> None:
     assert not asyncio.run(told(written(Terminal()), LINE)).startswith("{")
     assert asyncio.run(told(written(level="warning"), LINE)) == ""
+
+
+@pytest.mark.parametrize("evil", ["\u2028", "\x7f", "\x9b2J", "\x1b[2J", "\n"])
+def test_without_set_up_the_line_is_a_record_of_the_standard_library(
+    caplog: pytest.LogCaptureFixture, capsys: pytest.CaptureFixture[str], evil: str
+) -> None:
+    logs._tell_request = logs._tell_host
+    with caplog.at_level("INFO", logger="keywheel"):
+        logs.tell_request(
+            msgspec.structs.replace(LINE, model=f"a{evil}b", tries=[f"k a{evil}b ok"])
+        )
+    (record,) = caplog.records
+    assert (record.name, record.levelname) == ("keywheel.request", "INFO")
+    assert vars(record).items() >= {"id": "r1", "outcome": "ok", "key": "k", "code": None}.items()
+    assert evil not in record.getMessage()
+    caplog.clear()
+    with caplog.at_level("WARNING", logger="keywheel"):
+        logs.tell_request(LINE)
+    assert (caplog.records, capsys.readouterr()) == ([], ("", ""))
 
 
 def test_lines_that_nobody_reads_stop_nobody() -> None:

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from keywheel.core.packing import pack
 from keywheel.core.stats import Stats
 from keywheel.core.sums import Part, total
 from keywheel.core.types import Attempted
@@ -31,7 +32,7 @@ def worker(stats: Stats) -> Callable[[str, str], Any]:
 
     def answer(question: str, about: str) -> Any:
         if question == "part":
-            return Part(total([stats]))
+            return pack(Part(total([stats])))
         return f"{question} {about}" if question == "echo" else None
 
     return answer
@@ -91,7 +92,7 @@ def test_one_that_fails_is_passed_over_and_goes_on(
     three: list[Peers], tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     def broken(question: str, _about: str) -> Any:
-        return Part(counted(5)) if question == "part" else 1 / 0
+        return pack(Part(counted(5))) if question == "part" else 1 / 0
 
     fourth = Peers(tmp_path, 3, broken)
     assert three[0].ask("echo") == ["echo "] * 2

@@ -7,7 +7,7 @@ import time
 
 import pytest
 
-from keywheel.gateway.dial import Patience, is_permitted, parse_origin, parse_proxy, tls_context
+from keywheel.gateway.dial import Patience, parse_origin, parse_proxy, tls_context
 from keywheel.gateway.upstream import Timeouts, Upstream, UpstreamError
 from tests.gateway.asking import fail, fetch
 from tests.gateway.rawserver import answering, reply, serving
@@ -87,59 +87,6 @@ def test_a_refused_url_does_not_repeat_its_password() -> None:
     with pytest.raises(ValueError, match="user or password") as caught:
         Upstream("https://user:sk-or-v1-fake@openrouter.ai/")
     assert "sk-or" not in str(caught.value)
-
-
-PUBLIC, PRIVATE, NEVER = "public", "private", "never"
-
-
-@pytest.mark.parametrize(
-    ("address", "reach"),
-    [
-        ("104.18.2.115", PUBLIC),
-        ("2606:4700::6812:273", PUBLIC),
-        ("::ffff:104.18.2.115", PUBLIC),
-        ("64:ff9b::6812:273", PUBLIC),
-        ("10.1.2.3", PRIVATE),
-        ("172.16.0.1", PRIVATE),
-        ("192.168.1.1", PRIVATE),
-        ("100.64.0.1", PRIVATE),
-        ("fd12:3456::1", PRIVATE),
-        ("::ffff:10.0.0.1", PRIVATE),
-        ("2002:a00:1::", PRIVATE),
-        ("169.254.169.254", NEVER),
-        ("169.254.0.1", NEVER),
-        ("::ffff:169.254.169.254", NEVER),
-        ("64:ff9b::a9fe:a9fe", NEVER),
-        ("2002:a9fe:a9fe::", NEVER),
-        ("fe80::1", NEVER),
-        ("fe80::1%eth0", NEVER),
-        ("100.100.100.200", NEVER),
-        ("168.63.129.16", NEVER),
-        ("fd00:ec2::254", NEVER),
-        ("0.0.0.0", NEVER),
-        ("0.1.2.3", NEVER),
-        ("::", NEVER),
-        ("::a9fe:a9fe", NEVER),
-        ("127.0.0.1", NEVER),
-        ("::1", NEVER),
-        ("::ffff:127.0.0.1", NEVER),
-        ("224.0.0.1", NEVER),
-        ("ff02::1", NEVER),
-        ("240.0.0.1", NEVER),
-        ("255.255.255.255", NEVER),
-    ],
-)
-def test_address_table(address: str, reach: str) -> None:
-    assert is_permitted(address, loopback=False, private=False) is (reach == PUBLIC)
-    assert is_permitted(address, loopback=False, private=True) is (reach in {PUBLIC, PRIVATE})
-
-
-@pytest.mark.parametrize("private", [True, False])
-def test_host_named_as_loopback_leads_to_loopback_only(private: bool) -> None:
-    for address in ("127.0.0.1", "127.8.8.8", "::1", "::ffff:127.0.0.1"):
-        assert is_permitted(address, loopback=True, private=private)
-    for address in ("10.0.0.1", "104.18.2.115", "169.254.169.254", "0.0.0.0"):
-        assert not is_permitted(address, loopback=True, private=private)
 
 
 @pytest.mark.parametrize(

@@ -4,6 +4,7 @@ python anthropic_turning.py
 """
 
 import asyncio
+import json
 from typing import Any
 
 import anthropic
@@ -16,6 +17,7 @@ ASK: dict[str, Any] = {
     "max_tokens": 100,
     "messages": [{"role": "user", "content": "Hello"}],
 }
+ONCE: dict[str, Any] = {"max_retries": 0}
 TOOL = {"name": "get_weather", "input_schema": {"type": "object", "properties": {}}}
 WEATHER = ASK | {
     "messages": [{"role": "user", "content": "Use the tool get_weather for Paris"}],
@@ -23,40 +25,81 @@ WEATHER = ASK | {
 }
 
 
-def disturb(sim: Simulator, last: str) -> None:
+CITY = {"type": "object", "properties": {"city": {"type": "string"}}, "required": ["city"]}
+SHAPED = ASK | {"output_config": {"format": {"type": "json_schema", "schema": CITY}}}
+WAY = ["key-unknown", "upstream-pool"]  # a 401 and a 429
+SCENES = ((ASK, "said"), (WEATHER, "called"), (SHAPED, "shaped"))
+
+
+def through(sim: Simulator, last: str) -> None:
     """A dead key, a saturated provider and an error inside a 200: then a clean answer."""
-    for kind in ("key-unknown", "upstream-pool", last):
+    for kind in (*WAY, last):
         sim.fail(kind)
 
 
-def blocking(sim: Simulator) -> None:
-    """Every kind of answer once."""
-    options = {"max_retries": 0}
-    with sim.wheel() as wheel, anthropic.Anthropic(**wheel.for_anthropic(), **options) as client:
-        disturb(sim, "error-in-200")
-        plain = client.messages.create(**ASK)
-        assert "".join(block.text for block in plain.content if block.type == "text")
-        disturb(sim, "error-first")
-        with client.messages.stream(**ASK) as stream:
-            assert "".join(stream.text_stream)
-        called = client.messages.create(**WEATHER)
-        assert any(block.type == "tool_use" for block in called.content)
-        assert "openai/gpt-4o" in refusal(client)
-        figures = wheel.stats().to_dict()["totals"]
-        assert (figures["succeeded"], figures["failed"], figures["abandoned"]) == (3, 1, 0), figures
+def clean(sim: Simulator, last: str, figures: dict[str, Any]) -> None:
+    """The program saw one answer, and nothing of what stood before it."""
+    assert sim.attempts == [*WAY, last, "ok"], sim.attempts
+    ended = (figures["succeeded"], figures["failed"], figures["abandoned"])
+    assert ended == (1, 0, 0), figures
 
 
-async def asynchronous(sim: Simulator) -> None:
+def judge(message: Any, kind: str) -> None:
+    """A text, the call of a tool, or an object of the shape that was asked for."""
+    text = "".join(block.text for block in message.content if block.type == "text")
+    match kind:
+        case "said":
+            assert text
+        case "called":
+            assert any(block.type == "tool_use" for block in message.content)
+        case _:
+            assert isinstance(json.loads(text)["city"], str)
+
+
+def blocking() -> None:
+    """Every kind of answer, plain and streamed, each through the faults."""
+    for ask, kind in SCENES:
+        for last in ("error-in-200", "error-first"):
+            with (
+                simulator() as sim,
+                sim.wheel() as wheel,
+                anthropic.Anthropic(**wheel.for_anthropic(), **ONCE) as client,
+            ):
+                through(sim, last)
+                if last == "error-in-200":
+                    judge(client.messages.create(**ask), kind)
+                else:
+                    with client.messages.stream(**ask) as stream:
+                        judge(stream.get_final_message(), kind)
+                clean(sim, last, wheel.stats().to_dict()["totals"])
+
+
+async def asynchronous() -> None:
     """The same with asyncio."""
-    async with (
-        sim.async_wheel() as wheel,
-        anthropic.AsyncAnthropic(**wheel.for_anthropic(async_=True), max_retries=0) as client,
+    for ask, kind in SCENES:
+        for last in ("error-in-200", "error-first"):
+            with simulator() as sim:
+                async with (
+                    sim.async_wheel() as wheel,
+                    anthropic.AsyncAnthropic(**wheel.for_anthropic(async_=True), **ONCE) as client,
+                ):
+                    through(sim, last)
+                    if last == "error-in-200":
+                        judge(await client.messages.create(**ask), kind)
+                    else:
+                        async with client.messages.stream(**ask) as stream:
+                            judge(await stream.get_final_message(), kind)
+                    clean(sim, last, wheel.stats().to_dict()["totals"])
+
+
+def otherwise() -> None:
+    """A paid model."""
+    with (
+        simulator() as sim,
+        sim.wheel() as wheel,
+        anthropic.Anthropic(**wheel.for_anthropic(), **ONCE) as client,
     ):
-        disturb(sim, "error-in-200")
-        plain = await client.messages.create(**ASK)
-        assert "".join(block.text for block in plain.content if block.type == "text")
-        async with client.messages.stream(**ASK) as stream:
-            assert "".join([text async for text in stream.text_stream])
+        assert "openai/gpt-4o" in refusal(client)
 
 
 def refusal(client: anthropic.Anthropic) -> str:
@@ -69,8 +112,7 @@ def refusal(client: anthropic.Anthropic) -> str:
 
 
 if __name__ == "__main__":
-    with simulator() as running:
-        blocking(running)
-    with simulator() as running:
-        asyncio.run(asynchronous(running))
+    blocking()
+    asyncio.run(asynchronous())
+    otherwise()
     print("ok", anthropic.__version__, keywheel.__version__)

@@ -68,3 +68,10 @@ def test_a_block_of_the_docs_runs(
 def test_there_are_blocks_in_the_readme_and_in_the_pages_of_the_library() -> None:
     for page in ("README.md", "docs/library.md", "docs/testing.md"):
         assert BLOCK.search((ROOT / page).read_text("utf-8"))
+
+
+def test_every_page_of_a_framework_is_linked_from_the_page_of_the_library() -> None:
+    library = (ROOT / "docs" / "library.md").read_text("utf-8")
+    assert [
+        page.name for page in ELSEWHERE.glob("*.md") if f"](frameworks/{page.name})" not in library
+    ] == []

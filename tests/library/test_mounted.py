@@ -1,8 +1,13 @@
 """The gateway inside a Starlette application."""
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import httpx2
@@ -102,3 +107,72 @@ def test_without_arguments_the_environment_says_all(
         monkeypatch.setenv(name, value)
     with serving(gateway.create_app()) as http:
         assert http.post("/v1/chat/completions", json=HELLO).status_code == 200
+
+
+HOST = """
+import json, logging, sys
+import httpx2
+from keywheel.engine import Engine
+from keywheel.gateway import create_app
+from keywheel.gateway.run import in_thread, listen
+from starlette.applications import Starlette
+from starlette.routing import Mount
+
+seen = []
+handler = logging.Handler()
+handler.emit = seen.append
+logging.getLogger("keywheel").addHandler(handler)
+logging.getLogger("keywheel").setLevel(sys.argv[2])
+
+def fail(*_):
+    raise ZeroDivisionError
+
+inner = create_app()
+with listen("127.0.0.1", 0) as bound, in_thread(Starlette(routes=[Mount("/llm", inner)]), bound) as address:
+    with httpx2.Client(base_url=address, timeout=20.0, trust_env=False) as http:
+        def ask(body, id):
+            body = {"messages": [{"role": "user", "content": "Hello"}], **body}
+            http.post("/llm/v1/chat/completions", json=body, headers={"x-request-id": id})
+        ask({}, "good")
+        ask({"stream": True}, "streamed")
+        ask({"model": "no/such"}, "wrong")
+        Engine.open = fail
+        ask({}, "bug")
+with open(sys.argv[1], "w") as file:
+    json.dump([[r.name, r.levelname, r.getMessage(), bool(r.exc_info), getattr(r, "id", None),
+                getattr(r, "status", None)] for r in seen], file)
+inner._axle.close()
+"""
+
+
+def hosted(sim: Simulator, tmp_path: Path, level: str) -> list[list[Any]]:
+    """What an application that has set nothing up but one handler is told. Nothing is written past it."""
+    (tmp_path / "host.py").write_text(HOST)
+    done = subprocess.run(
+        [sys.executable, "host.py", "seen.json", level],
+        cwd=tmp_path, env={**os.environ, **sim.environment}, capture_output=True, text=True, timeout=60, check=True,
+    )  # fmt: skip
+    assert (done.stdout, done.stderr) == ("", "")
+    return json.loads((tmp_path / "seen.json").read_text())
+
+
+def test_logs_go_to_the_application_through_the_standard_library(
+    sim: Simulator, tmp_path: Path
+) -> None:
+    seen = [record for record in hosted(sim, tmp_path, "INFO") if record[0] == "keywheel.request"]
+    good, streamed, wrong, bug, last = seen
+    assert good[1:2] + good[3:] == ["INFO", False, "good", 200]
+    assert good[2].startswith("request good: ok, 200, ")
+    assert good[2].endswith(" ok")
+    assert streamed[3:] == [False, "streamed", 200]
+    assert wrong[2].startswith("request wrong: failed, 400 model_not_free, ")
+    assert wrong[2].endswith("nothing was tried")
+    assert bug[1:5] == ["ERROR", "own bug", True, "bug"]
+    assert last[2].startswith("request bug: failed, 500 internal_error, ")
+
+
+def test_an_application_that_wants_no_lines_of_requests_gets_none(
+    sim: Simulator, tmp_path: Path
+) -> None:
+    seen = hosted(sim, tmp_path, "WARNING")
+    assert [record[1] for record in seen if record[0] == "keywheel.request"] == ["ERROR"]

@@ -38,7 +38,14 @@ def test_the_openai_sdk_turns_on_the_wheel(version: str) -> None:
     assert output == f"ok {version} {keywheel.__version__}"
 
 
-@pytest.mark.parametrize("version", ["2.12.0"])
+@pytest.mark.parametrize(
+    "version",
+    [
+        "2.12.0",
+        "1.17.0",
+        "0.125.0",  # the older httpx
+    ],
+)
 def test_the_anthropic_sdk_turns_on_the_wheel(version: str) -> None:
     output = run("anthropic_turning.py", f"anthropic=={version}")
     assert output == f"ok {version} {keywheel.__version__}"

@@ -57,11 +57,14 @@ def blocking() -> None:
         assert_type(answer, Answer)
         assert_type(answer.text, str)
         assert_type(answer.attempts, int)
+        assert_type(answer.request_id, str)
+        assert_type(wheel.explain(answer.request_id), dict[str, Any] | None)
         assert_type(answer.usage.tokens_in, int | None)
         assert_type(wheel.complete(model="auto", messages=[]), Answer)
         with wheel.stream("Hello") as pieces:
             assert_type(pieces, TextStream)
             assert_type(next(pieces), str)
+            assert_type(pieces.request_id, str)
         assert_type(wheel.models(), list[dict[str, Any]])
         assert_type(wheel.stats(), ApiStats)
         assert_type(wheel.for_openai(), dict[str, Any])
@@ -78,6 +81,7 @@ async def asynchronous() -> None:
             assert_type(pieces, AsyncTextStream)
             assert_type([piece async for piece in pieces], list[str])
         assert_type(await wheel.models(), list[dict[str, Any]])
+        assert_type(wheel.explain("5ec2e7"), dict[str, Any] | None)
 
 
 def errors() -> None:

@@ -1,7 +1,7 @@
 """What happened lately: the last requests and attempts, and the minutes of the last hour. Bounded."""
 
 from collections import Counter, deque
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
 from keywheel.core.totals import Totals
@@ -84,15 +84,28 @@ class History:
             return 0.0
         return count / max(LEAST, now - max(first * STEP, self.since))
 
+    @property
+    def events(self) -> Sequence[Attempted | Finished]:
+        """The requests and attempts that are kept, the oldest first."""
+        return self._events
+
+    @property
+    def kept(self) -> Sequence[Minute]:
+        """The minutes in which something happened, the oldest first."""
+        return self._minutes
+
+    def fill(self, events: Iterable[Attempted | Finished], minutes: Iterable[Minute]) -> None:
+        """Take over a whole history, in any order."""
+        self._events = deque(sorted(events, key=_moment), maxlen=EVENTS)
+        self._minutes = deque(sorted(minutes, key=_number), maxlen=POINTS)
+
     def merge(self, more: "History") -> None:
         """Take in what happened at another worker."""
         self.since = min(self.since, more.since)
-        last = sorted([*self._events, *more._events], key=_moment)[-EVENTS:]
-        self._events = deque(last, maxlen=EVENTS)
         minutes = {minute.number: minute for minute in self._minutes}
         for minute in more._minutes:
             minutes.setdefault(minute.number, Minute(number=minute.number)).merge(minute)
-        self._minutes = deque((minutes[n] for n in sorted(minutes)[-POINTS:]), maxlen=POINTS)
+        self.fill([*self._events, *more._events], minutes.values())
 
     def _minute(self, at: float) -> Minute:
         number = int(at // STEP)
@@ -104,3 +117,7 @@ class History:
 
 def _moment(event: Attempted | Finished) -> float:
     return event.at
+
+
+def _number(minute: Minute) -> int:
+    return minute.number

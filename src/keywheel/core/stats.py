@@ -43,6 +43,19 @@ class Distribution:
         self.count += more.count
         self.total += more.total
 
+    def pack(self) -> tuple[float, float, list[tuple[int, int]]]:
+        """All of it as plain values, for `unpack`."""
+        return self._lowest, self.total, list(self._buckets.items())
+
+    @classmethod
+    def unpack(cls, told: tuple[float, float, list[tuple[int, int]]]) -> "Distribution":
+        """What `pack` gave."""
+        lowest, total, buckets = told
+        found = cls(lowest)
+        found._buckets = dict(buckets)
+        found.count, found.total = sum(count for _, count in buckets), total
+        return found
+
     def up_to(self, bounds: Iterable[float]) -> list[int]:
         """How many durations were at most each bound, in seconds, smallest first; a tenth apart they are one."""
         last = [floor(log(bound / self._lowest) / STEP) for bound in bounds]

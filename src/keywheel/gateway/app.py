@@ -12,6 +12,7 @@ from starlette.responses import Response
 from starlette.routing import Route
 
 from keywheel import listing
+from keywheel.core.packing import pack
 from keywheel.engine import Engine
 from keywheel.gateway.admin import ACTIONS, KINDS, Admin
 from keywheel.gateway.figures import credits_body, key_body
@@ -58,9 +59,9 @@ class Gateway:
         self.draining = False  # the process is ending: requests under way are finished …
         self.refusing = False  # … and no new ones are taken: nobody else would answer them
         self._hot = {
-            prefix + dialect.path: Inference(engine, upstream, name)
+            path: Inference(engine, upstream, name, path)
             for name, dialect in DIALECTS.items()
-            for prefix in PREFIXES
+            for path in (prefix + dialect.path for prefix in PREFIXES)
         }
         self._readings = Readings(engine)
         self.admin = Admin(engine, self._readings, self._guard, lambda: self.draining)
@@ -81,14 +82,12 @@ class Gateway:
         elif scope["type"] != "http":
             raise RuntimeError(f"{scope['type']} is not served")
         elif b"%" in scope.get("raw_path", b"") and "/models/" not in scope["path"]:
-            await self._respond(
-                send, "chat", _ENCODED
-            )  # a path is what it is, not what it decodes to
+            await self._respond(scope, send, _ENCODED)  # a path is what it is, not what it decodes to
         elif (hot := self._hot.get(scope["path"])) and scope["method"] == "POST":
             problem = self._guard.check(scope["headers"], Access.CLIENT)
             if problem:
                 await self._guard.hold(problem, _peer(scope))
-                await self._respond(send, hot.dialect, problem)
+                await self._respond(scope, send, problem, hot.dialect)
             else:
                 await hot(scope, receive, send)
         else:
@@ -109,7 +108,7 @@ class Gateway:
         """What another worker asks or tells."""
         match question:
             case "part":
-                return self._engine.part()
+                return pack(self._engine.part())
             case "explain":
                 return self._engine.explain(about)
             case "sessions":
@@ -163,7 +162,7 @@ class Gateway:
             if problem is None:
                 return await line.endpoint(request)
             await self._guard.hold(problem, _peer(request.scope))
-            return _answer(problem)
+            return _answer(request, problem)
 
         return endpoint
 
@@ -190,14 +189,14 @@ class Gateway:
 
     async def _model(self, request: Request) -> Response:
         found = listing.find(self._engine, request.path_params["id"])
-        return _answer(found) if isinstance(found, Problem) else _json({"data": found})
+        return _answer(request, found) if isinstance(found, Problem) else _json({"data": found})
 
     # --- errors ----------------------------------------------------------------------------------
 
     async def _http_error(self, request: Request, error: Exception) -> Response:
         assert isinstance(error, HTTPException)  # noqa: S101 - registered for nothing else
         if problem := self._guard.check(request.scope["headers"], Access.OPEN):
-            return _answer(problem)
+            return _answer(request, problem)
         path = request.scope["path"]
         if error.status_code == 405 or path in self._hot:
             named = (error.headers or {}).get("Allow", "GET")  # "GET, HEAD", in any order
@@ -208,20 +207,19 @@ class Gateway:
                 f"{request.method} is not served here; use {allowed}.",
                 final=True,
             )
-            return _answer(problem, {"allow": allowed})
+            return _answer(request, problem, {"allow": allowed})
         served = sorted({*self._hot, *(path for _, path in self._lines)})
-        return _answer(
-            Problem(
-                404, "not_found", f"{path} is not served. Served: {', '.join(served)}.", final=True
-            )
-        )
+        message = f"{path} is not served. Served: {', '.join(served)}."
+        return _answer(request, Problem(404, "not_found", message, final=True))
 
-    async def _own_error(self, _request: Request, _error: Exception) -> Response:
-        return _answer(Problem(500, "internal_error", "keywheel failed; its log says how."))
+    async def _own_error(self, request: Request, _error: Exception) -> Response:
+        return _answer(request, _OWN_ERROR)
 
-    async def _respond(self, send: SendMessage, dialect: str, problem: Problem) -> None:
+    async def _respond(
+        self, scope: Scope, send: SendMessage, problem: Problem, dialect: str = "chat"
+    ) -> None:
         headers = {**problem.headers(), **_challenge(problem)}
-        body = problem.body(dialect)
+        body = problem.body(dialect, scope["path"])
         await Outlet(send).respond(problem.status, (*PLAIN, *raw(headers)), body)
 
     # --- life ------------------------------------------------------------------------------------
@@ -239,6 +237,7 @@ class Gateway:
                 return
 
 
+_OWN_ERROR = Problem(500, "internal_error", "keywheel failed; its log says how.")
 _ENCODED = Problem(404, "not_found", "No path with percent signs is served here.", final=True)
 
 
@@ -254,8 +253,9 @@ def _challenge(problem: Problem) -> dict[str, str]:
     return {"www-authenticate": "Bearer"} if problem.status == 401 else {}
 
 
-def _answer(problem: Problem, headers: Mapping[str, str] | None = None) -> Response:
+def _answer(
+    request: Request, problem: Problem, headers: Mapping[str, str] | None = None
+) -> Response:
     all_headers = {**problem.headers(), **_challenge(problem), **(headers or {})}
-    return Response(
-        problem.body("chat"), problem.status, all_headers, media_type="application/json"
-    )
+    body = problem.body("chat", request.scope["path"])
+    return Response(body, problem.status, all_headers, media_type="application/json")

@@ -11,35 +11,14 @@ import socket
 import ssl
 import time
 from dataclasses import dataclass
-from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
 from types import TracebackType
 from urllib.parse import urlsplit
 
+from keywheel.addresses import Reach, is_loopback_name
 from keywheel.gateway.connection import Connection, Timeouts, UpstreamError
 
 STALL_SECONDS = 0.05  # an alarm later than this means that the event loop itself stood still
 DEFAULT_PORTS = {"http": 80, "https": 443}
-NAT64 = ip_network("64:ff9b::/96")  # RFC 6052: the last 32 bits are an IPv4 address
-NEVER = tuple(
-    map(
-        ip_network,
-        (
-            "0.0.0.0/8",
-            "127.0.0.0/8",  # loopback is allowed only to a host that is named as loopback
-            "169.254.0.0/16",  # link-local, and the metadata service of most clouds
-            "224.0.0.0/4",
-            "240.0.0.0/4",
-            "100.100.100.200/32",  # metadata: Alibaba
-            "168.63.129.16/32",  # metadata: Azure
-            "192.0.0.192/32",  # metadata: Oracle
-            "::/96",  # unspecified, loopback, IPv4-compatible
-            "fe80::/10",
-            "ff00::/8",
-            "fd00:ec2::254/128",  # metadata: AWS
-            "fd20:ce::254/128",  # metadata: Google
-        ),
-    )
-)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,7 +43,7 @@ def parse_origin(url: str) -> Origin:
     if parts.query or parts.fragment:
         raise ValueError("base URL must not hold a query or a fragment")
     host, tls = parts.hostname, parts.scheme == "https"
-    loopback = _is_loopback_name(host)
+    loopback = is_loopback_name(host)
     if not tls and not loopback:
         raise ValueError(f"base URL to {host} must begin with https://: http is for loopback only")
     port = parts.port or DEFAULT_PORTS[parts.scheme]
@@ -95,20 +74,6 @@ def tls_context(given: ssl.SSLContext | None, ca_file: str | None) -> ssl.SSLCon
     return context
 
 
-def is_permitted(address: str, *, loopback: bool, private: bool) -> bool:
-    """Whether a resolved IP address may be connected to.
-
-    `loopback`: the host was named as loopback, and then nothing else will do. `private`: the
-    settings allow addresses that are not reachable from everywhere.
-    """
-    ip = _unwrap(ip_address(address))
-    if loopback:
-        return ip.is_loopback
-    if any(ip in network for network in NEVER):
-        return False
-    return private or ip.is_global
-
-
 class Dialer:
     """Opens connections to one origin, directly or through a CONNECT proxy."""
 
@@ -123,8 +88,7 @@ class Dialer:
         self._origin = origin
         self._context = context
         self._proxy = proxy if origin.tls else None
-        self._allow_private = allow_private
-        self._last_good = ""
+        self._reach = Reach(origin.loopback, allow_private, proxied=self._proxy is not None)
 
     async def dial(self, seconds: float) -> Connection:
         """A new connection, ready for a request; UpstreamError if there is none in time."""
@@ -157,7 +121,7 @@ class Dialer:
             except OSError as error:
                 failure = error if str(error) else OSError(f"{address} did not answer in time")
             else:
-                self._last_good = address
+                self._reach.last_good = address
                 return connection
         raise failure
 
@@ -165,18 +129,7 @@ class Dialer:
         host, port = self._proxy or (self._origin.host, self._origin.port)
         loop = asyncio.get_running_loop()
         found = await loop.getaddrinfo(host, port, type=socket.SOCK_STREAM)
-        addresses = list(dict.fromkeys(str(entry[4][0]) for entry in found))
-        allowed = [address for address in addresses if self._is_allowed(address)]
-        if not allowed:
-            raise PermissionError(f"{host} leads to an address that is not allowed: {addresses}")
-        return sorted(allowed, key=lambda address: address != self._last_good)
-
-    def _is_allowed(self, address: str) -> bool:
-        if self._proxy is None:
-            loopback = self._origin.loopback
-            return is_permitted(address, loopback=loopback, private=self._allow_private)
-        # The operator's own proxy may well be local or private; metadata services never.
-        return any(is_permitted(address, loopback=here, private=True) for here in (True, False))
+        return self._reach.choose(host, (str(entry[4][0]) for entry in found))
 
     async def _open(self, address: str) -> Connection:
         loop = asyncio.get_running_loop()
@@ -255,21 +208,3 @@ class Patience:
             self._arm(late)
         else:
             self._timeout.reschedule(self._loop.time())
-
-
-def _is_loopback_name(host: str) -> bool:
-    if host == "localhost":
-        return True
-    try:
-        return ip_address(host).is_loopback
-    except ValueError:
-        return False
-
-
-def _unwrap(ip: IPv4Address | IPv6Address) -> IPv4Address | IPv6Address:
-    """The IPv4 address that an IPv6 address stands for, if it does."""
-    if isinstance(ip, IPv4Address):
-        return ip
-    if ip in NAT64:
-        return IPv4Address(int(ip) & 0xFFFFFFFF)
-    return ip.ipv4_mapped or ip.sixtofour or ip

@@ -5,11 +5,10 @@ the rest on and settles the lease at the last byte. Whatever happens in between,
 What an answer means is judged in `keywheel.wire.hearing`.
 """
 
+import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
-
-import structlog
 
 from keywheel import awaiting
 from keywheel.core.attempts import Done, Ended, Expired, Refused, Report, Send, Served, Take, Wait
@@ -21,7 +20,7 @@ from keywheel.wire.ask import Request
 from keywheel.wire.dialects import DIALECTS
 from keywheel.wire.hearing import Finding, Hearing, Stage, Times
 
-log = structlog.get_logger("keywheel.exchange")
+log = logging.getLogger("keywheel.exchange")
 
 
 POOL = 2.0  # seconds to wait for a connection when all are in use
@@ -71,15 +70,24 @@ class Exchange:
         "_flow",
         "_headers",
         "_limits",
+        "_openrouter",
         "_request",
         "_upstream",
         "answer",
         "elsewhere",
     )
 
-    def __init__(
-        self, engine: Engine, upstream: Upstream, request: Request, headers: Headers, flow: Flow
+    def __init__(  # noqa: PLR0913, PLR0917 - what a request is, and how it is answered
+        self,
+        engine: Engine,
+        upstream: Upstream,
+        request: Request,
+        headers: Headers,
+        flow: Flow,
+        openrouter: bool = False,
     ) -> None:
+        """`openrouter`: the client hears of errors in the stream as OpenRouter tells them."""
+        self._openrouter = openrouter
         self._engine = engine
         self._upstream = upstream
         self._request = request
@@ -123,9 +131,11 @@ class Exchange:
         clock, limits = self._engine.clock, self._limits
         began = clock()
         times = Times(began, step.first_content, step.deadline, limits.gap, limits.silence)
+        request = self._request
         hearing = Hearing(
-            self._dialect, times, stream=self._request.stream, restricted=self._request.restricted
-        )
+            self._dialect, times, stream=request.stream, restricted=request.restricted,
+            openrouter=self._openrouter,
+        )  # fmt: skip
         response: Response | None = None
         try:
             response = await self._open(step, hearing.patience, max(0.0, step.deadline - began))
@@ -138,7 +148,7 @@ class Exchange:
                 response.close()
             raise
         for refused in hearing.refused_moments:
-            log.warning("upstream moment", model=step.lease.model, refused=refused)
+            log.warning("upstream moment", extra={"model": step.lease.model, "refused": refused})
         if response and finding is Stage.COMMITTED:
             self._request = self._request.without_body()  # a stream may last long
             self.answer = Stream(step.lease, response, hearing)

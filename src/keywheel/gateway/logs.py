@@ -1,6 +1,7 @@
 """Logs: pretty on a terminal, JSON elsewhere, never a secret.
 
 Every record, whoever wrote it, passes one formatter; its last step replaces loaded secrets and what looks like one.
+Inside another application nothing is set up: records go to that application through the standard library's logging.
 """
 
 import asyncio
@@ -35,6 +36,7 @@ FLUSH = 0.05  # seconds that the line of a request may wait for others to be wri
 _REST = r"[\w.~+/%=…-]*"
 _log = structlog.get_logger("keywheel.health")
 _request_log = structlog.get_logger("keywheel.request")
+_host_log = logging.getLogger("keywheel.request")
 
 
 class Line(msgspec.Struct, omit_defaults=True):
@@ -172,7 +174,17 @@ def _tell_nobody(_line: Line) -> None:
     """The level is above that of requests."""
 
 
-_tell_request: Callable[[Line], None] = _tell_slowly
+def _tell_host(line: Line) -> None:
+    """Nobody has set logs up: the application around us decides about the record, and finds the fields on it."""
+    if not _host_log.isEnabledFor(logging.INFO):
+        return
+    status = f"{line.status} {line.code}" if line.code else str(line.status)
+    tries = " > ".join(line.tries) or "nothing was tried"
+    said = f"request {line.id}: {line.outcome}, {status}, {line.seconds:.3f} s; {tries}"
+    _host_log.info("%s", _visible(said, "request"), extra=msgspec.structs.asdict(line))
+
+
+_tell_request: Callable[[Line], None] = _tell_host
 
 
 def tell_request(line: Line) -> None:

@@ -6,7 +6,6 @@ counts in a file there: sums never shrink because workers were renewed.
 
 import fcntl
 import logging
-import pickle
 import socket
 import threading
 from collections.abc import Callable, Generator, Sequence
@@ -14,20 +13,25 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+import msgspec
+
+from keywheel.core.packing import pack, unpack
 from keywheel.core.sums import Part, total
 
 log = logging.getLogger("keywheel.peers")
 
 PATIENCE = 0.5  # seconds that one of the others has to answer
+PART = "part"  # the question for what a worker adds to sums
 LEFT, LOCK = "left", "lock"
 STOP = "stop"
 QUESTION = 4_096  # bytes of one at most
 Answer = Callable[[str, str], Any]
+_encode, _decode = msgspec.msgpack.encode, msgspec.msgpack.decode
 
 
 class Peers:
     """One worker among the others. `folder`: where they meet. `answer` gives what it is asked: a question, and what
-    it is about; None where it has nothing to tell."""
+    it is about, as plain values; None where it has nothing to tell."""
 
     def __init__(self, folder: Path, number: int, answer: Answer) -> None:
         self._folder = folder
@@ -50,18 +54,18 @@ class Peers:
         """What the others add, and those who have ended. Blocks."""
         with self._locked(fcntl.LOCK_SH):
             left = self._left()
-            return [*self.ask("part"), *([left] if left else [])]
+            return [*map(unpack, self.ask(PART)), *([left] if left else [])]
 
     def leave(self) -> None:
         """Answer no more; what was counted here is left to the others. Calling it again does nothing."""
         if not self._path.exists():
             return
         with self._locked(fcntl.LOCK_EX):
-            own: Part = self._answer("part", "")
+            own = unpack(self._answer(PART, ""))
             left = self._left()
             counts = total([own.stats, *([left.stats] if left else [])])
             new = self._folder / f"{LEFT}.new"
-            new.write_bytes(pickle.dumps(Part(counts)))
+            new.write_bytes(_encode(pack(Part(counts))))
             new.replace(self._folder / LEFT)
             _ask(self._path, STOP, "")
             self._path.unlink(missing_ok=True)
@@ -72,7 +76,7 @@ class Peers:
 
     def _left(self) -> Part | None:
         try:
-            return pickle.loads((self._folder / LEFT).read_bytes())  # noqa: S301 - nobody else gets into the folder
+            return unpack(_decode((self._folder / LEFT).read_bytes()))
         except FileNotFoundError:
             return None
 
@@ -91,7 +95,7 @@ class Peers:
                 asked, _, about = channel.recv(QUESTION).decode().partition("\n")
                 if asked == STOP:
                     return
-                channel.sendall(pickle.dumps(self._tell(asked, about)))
+                channel.sendall(_encode(self._tell(asked, about)))
 
     def _tell(self, asked: str, about: str) -> Any:
         try:
@@ -108,7 +112,7 @@ def _ask(path: Path, question: str, about: str) -> Any:
             channel.connect(str(path))
             channel.sendall(f"{question}\n{about}".encode()[:QUESTION])
             data = b"".join(iter(lambda: channel.recv(65_536), b""))
-            return pickle.loads(data) if data else None  # noqa: S301 - as above
+            return _decode(data) if data else None
         except OSError as error:  # it has just ended, or hangs
             log.debug("%s does not answer: %s", path.name, error)
             return None
