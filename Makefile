@@ -36,6 +36,7 @@ check: .venv/dev-ready ## format, lint, types, layers, docs fresh, sizes
 	@.venv/bin/ruff check .
 	@.venv/bin/basedpyright
 	@.venv/bin/mypy
+	@.venv/bin/pyrefly check --summary=none
 	@$(PY) -m pytest -q tests/test_layers.py tests/test_docs.py
 	@$(PY) scripts/sizes.py
 
@@ -51,7 +52,7 @@ cover: .venv/dev-ready ## branch coverage of everything
 	@$(PY) -m coverage run -m pytest -q
 	@$(PY) -m coverage report
 
-bench-overhead: .venv/dev-ready ## CPU beside nginx, for a plain request and for a stream's event
+bench-overhead: .venv/dev-ready ## cost beside nginx; ARGS=--rivals: beside other gateways, too; writes docs/performance.md
 	@$(PY) scripts/bench_overhead.py $(ARGS)
 
 policy-bench: .venv/dev-ready ## routing beside rivals and an oracle in a simulated world; writes docs/policy.md

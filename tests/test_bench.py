@@ -3,14 +3,29 @@
 import asyncio
 import json
 import os
+import socket
 import subprocess
 import sys
 import time
 from itertools import pairwise
+from math import isfinite
+from pathlib import Path
+from typing import Any
 
 import pytest
 
-from scripts.bench import figures, load, material, processes, table, upstream
+from scripts.bench import (
+    command,
+    contenders,
+    figures,
+    lasting,
+    load,
+    material,
+    page,
+    processes,
+    table,
+    upstream,
+)
 from scripts.bench.figures import Figure, Row, Section
 from scripts.bench.measure import turned
 
@@ -93,6 +108,47 @@ def test_record_is_json_with_every_round_and_the_ratio() -> None:
     assert record["schema_version"] == table.SCHEMA_VERSION
 
 
+def test_markdown_shows_each_figure_with_its_multiple_of_the_limit() -> None:
+    shown = table.markdown({"date": "today"}, [_section()])
+    assert "| plain | 50.0 (5.00 ×) | 10.0 | ≤ 5 |" in shown.splitlines()
+    assert shown.startswith("date today.\n")
+
+
+def test_what_could_not_be_measured_is_a_dash_and_has_no_ratio() -> None:
+    found = {"nginx": figures.middle([10.0, 10.0]), "rival": figures.middle([20.0, float("nan")])}
+    shown = table.markdown({}, [Section("CPU", (Row("plain", found),), ratio=True)])
+    assert "| plain | 10.0 | – |  |" in shown.splitlines()
+
+
+def test_rival_without_samples_gets_no_figure() -> None:
+    assert not figures.added([[], []], [[1.0], [2.0]], 0.5).rounds
+
+
+# --- the page --------------------------------------------------------------------------------------
+
+
+def test_a_run_rewrites_its_own_part_of_the_page_only(tmp_path: Path) -> None:
+    path = tmp_path / "page.md"
+    path.write_text(
+        "a\n<!-- begin bench:one -->\nold\n<!-- end bench:one -->\nb\n"
+        "<!-- begin bench:two -->\nkept\n<!-- end bench:two -->\n"
+    )
+    page.write("one", r"new \1", path)
+    assert path.read_text().splitlines() == [
+        "a", "<!-- begin bench:one -->", r"new \1", "<!-- end bench:one -->", "b",
+        "<!-- begin bench:two -->", "kept", "<!-- end bench:two -->",
+    ]  # fmt: skip
+    with pytest.raises(ValueError, match="no block three"):
+        page.write("three", "", path)
+
+
+@pytest.mark.parametrize("block", ["overhead", "rivals", "soak"])
+def test_the_page_has_a_place_for_every_kind_of_run(block: str) -> None:
+    text = page.PAGE.read_text("utf-8")
+    assert text.count(f"<!-- begin bench:{block} -->") == 1
+    assert text.count(f"<!-- end bench:{block} -->") == 1
+
+
 # --- /proc -----------------------------------------------------------------------------------------
 
 
@@ -137,6 +193,42 @@ def test_resident_memory_is_read_in_bytes_and_none_of_a_dead_process() -> None:
     assert processes.resident("Name:\tx\nState:\tZ (zombie)\n") == 0
 
 
+def test_port_is_read_as_the_kernel_writes_it() -> None:
+    assert lasting.port_of("0100007F:1F90") == 8080
+
+
+def test_an_open_socket_is_found_and_a_closed_one_is_not() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as bound:
+        inode = str(os.fstat(bound.fileno()).st_ino)
+        assert inode in lasting.sockets(os.getpid())
+    assert inode not in lasting.sockets(os.getpid())
+
+
+def test_idle_time_and_waiting_for_disks_are_not_busy() -> None:
+    before = "cpu  100 0 100 800 0 0 0 0 0 0\ncpu0 1 2 3\n"
+    after = "cpu  110 5 105 860 20 0 0 0 0 0\ncpu0 1 2 3\n"
+    assert processes.busy_between(before, after) == pytest.approx(0.2)
+
+
+def test_the_processor_is_named() -> None:
+    assert command.cpu_model("processor\t: 0\nmodel name\t: Some CPU\n") == "Some CPU"
+
+
+def test_a_paused_program_stands_still_and_goes_on_afterwards(tmp_path: Path) -> None:
+    def state() -> str:
+        stat = (processes.PROC / str(program.process.pid) / "stat").read_text()
+        return stat.rpartition(")")[2].split()[0]
+
+    with processes.running(
+        "child", ["sleep", "60"], tmp_path, {"PATH": os.defpath}, os.sched_getaffinity(0)
+    ) as program:
+        with processes.paused([program]):
+            os.waitpid(program.process.pid, os.WUNTRACED)
+            assert state() == "T"
+        os.waitpid(program.process.pid, os.WCONTINUED)
+        assert state() != "T"
+
+
 def test_proxy_gets_a_core_of_its_own_if_there_are_two() -> None:
     assert processes.share_out({0, 1, 2}) == processes.Cores({2}, {0, 1})
     assert processes.share_out({3}) == processes.Cores({3}, {3})
@@ -164,6 +256,21 @@ def test_answers_are_json_of_the_stated_sizes() -> None:
     assert sum(map(len, events)) / 64 == pytest.approx(300, abs=20)
     assert json.loads(events[0].removeprefix(b"data: "))["choices"][0]["delta"]["content"]
     assert len(json.loads(material.models_answer(5))["data"]) == 5
+
+
+def test_a_proxy_that_writes_streams_anew_may_add_events_but_not_lose_any() -> None:
+    more = load.Reply(200, b"data: {}\n\n" * 9 + material.DONE, 0.0, 0.0)
+    less = load.Reply(200, b"data: {}\n\n" * 4 + material.DONE, 0.0, 0.0)
+    load.check(more, 5, exact=False)
+    for reply, exact in ((more, True), (less, False)):
+        with pytest.raises(load.BadReply):
+            load.check(reply, 5, exact=exact)
+
+
+def test_a_request_carries_the_lines_that_its_contender_needs() -> None:
+    head, _, body = load.request("/v1/x", b"{}", "x-a: b").partition(b"\r\n\r\n")
+    assert b"\r\nx-a: b\r\n" in head
+    assert body == b"{}"
 
 
 @pytest.mark.parametrize(
@@ -205,3 +312,45 @@ def test_open_loop_answers_every_arrival_and_counts_from_its_intended_start(even
     starts = [due for due, _ in taken]
     assert [round(due - starts[0] + times[0], 6) for due in starts] == times
     assert all(due < reply.first <= reply.last for due, reply in taken)
+
+
+# --- all of it -------------------------------------------------------------------------------------
+
+
+def test_contenders_keep_to_loopback_and_rivals_stay_out_unasked() -> None:
+    for contender in contenders.CONTENDERS:
+        told = (*contender.command, *(contender.file or ()))
+        assert any("127.0.0.1" in part or "bench.relay" in part for part in told), contender.name
+    assert {c.name for c in contenders.CONTENDERS if not c.rival} == {
+        "keywheel",
+        "bare relay",
+        "nginx",
+    }
+
+
+def _run(*arguments: str) -> list[dict[str, Any]]:
+    script = Path(contenders.__file__).parents[1] / "bench_overhead.py"
+    run = [sys.executable, script, "--json", *arguments]
+    done = subprocess.run(run, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout)["sections"]
+
+
+@pytest.mark.timeout(120)
+def test_a_run_measures_everything_and_leaves_the_page_alone() -> None:
+    before = page.PAGE.read_text("utf-8")
+    sections = _run("--quick", "--rounds=1", "--concurrency=2", "--rate=50", "--streams=4")
+    titles = [section["title"].split(" ")[0] for section in sections]
+    assert titles == ["CPU", "Latency", "First", "Resident"]
+    rows = [row for section in sections for row in section["rows"]]
+    assert all(isfinite(row["figures"]["keywheel"]["value"]) for row in rows)
+    assert page.PAGE.read_text("utf-8") == before
+
+
+@pytest.mark.timeout(60)
+def test_after_a_soak_nothing_is_left() -> None:
+    (section,) = _run("--soak", "--soak-seconds=1", "--rate=50")
+    found = {row["title"]: row["figures"]["keywheel"]["value"] for row in section["rows"]}
+    goals = {row["title"]: float(row["goal"]) for row in section["rows"] if row["goal"] == "0"}
+    assert len(goals) == 3
+    assert {title: found[title] for title in goals} == goals

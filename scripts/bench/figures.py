@@ -3,6 +3,7 @@
 import random
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from math import isfinite, nan
 from statistics import median
 
 Rounds = Sequence[Sequence[float]]  # samples, round by round
@@ -60,26 +61,33 @@ def per_event(long: float, short: float, events: int) -> float:
 
 
 def middle(rounds: Sequence[float]) -> Figure:
-    """The median of the rounds."""
+    """The median of the rounds; not a number if one of them is none, because it could not be measured."""
+    if not all(map(isfinite, rounds)):
+        return Figure(nan)
     return Figure(median(rounds), tuple(rounds))
 
 
 def ratios(upper: Figure, lower: Figure) -> Figure:
     """One figure in multiples of another, and the same round by round."""
+    value = _ratio(upper.value, lower.value)
+    if not (upper.rounds and lower.rounds):
+        return Figure(value)
     pairs = zip(upper.rounds, lower.rounds, strict=True)
-    return Figure(_ratio(upper.value, lower.value), tuple(_ratio(a, b) for a, b in pairs))
+    return Figure(value, tuple(_ratio(a, b) for a, b in pairs))
 
 
 def level(rounds: Rounds, share: float) -> Figure:
     """A percentile of the samples, by round."""
-    return middle([percentile(samples, share) for samples in rounds])
+    return middle([percentile(samples, share) if samples else nan for samples in rounds])
 
 
 def added(through: Rounds, direct: Rounds, share: float) -> Figure:
     """How much higher a percentile is through a proxy than without one, by round."""
-    pairs = zip(level(through, share).rounds, level(direct, share).rounds, strict=True)
-    return middle([upper - lower for upper, lower in pairs])
+    upper, lower = level(through, share), level(direct, share)
+    if not upper.rounds:
+        return upper
+    return middle([a - b for a, b in zip(upper.rounds, lower.rounds, strict=True)])
 
 
 def _ratio(upper: float, lower: float) -> float:
-    return upper / lower if lower > 0 else float("nan")
+    return upper / lower if lower > 0 else nan

@@ -1,17 +1,20 @@
-"""What is measured: CPU of the proxies, added latency, first byte of a stream, memory."""
+"""What is measured in rounds: CPU of the proxies, added latency, first byte of a stream."""
 
 import asyncio
 import gc
 import selectors
-from collections.abc import Callable, Coroutine, Iterable, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
+from math import nan
 from typing import TypeVar
 
 import uvloop
 
-from .figures import Figure, Rounds, Row, Section, added, arrivals, level, middle, per_event
-from .load import PATIENCE, BadReply, Reply, closed_loop, connected, open_loop
+from .figures import Rounds, Row, Section, added, arrivals, level, middle, per_event
+from .load import BadReply, Reply, closed_loop, connected, open_loop
 from .material import Load
+from .processes import paused, say
 from .stand import Stand, Target
 
 T = TypeVar("T")
@@ -19,9 +22,8 @@ T = TypeVar("T")
 WARM_UP = Load("plain")  # once on each connection, so that those to the upstream are open too
 EVENTS = 100  # of a stream whose events are counted
 SETTLE = 0.02  # seconds in which a proxy ends what follows an answer: log line, statistics
-STREAMS_SETTLE = 1.2  # seconds, at least one more event of every slow stream
 MS, US = 1e3, 1e6
-KIB, MIB = 1024, 1024 * 1024
+TROUBLE = (BadReply, TimeoutError, OSError)  # what ends the run, or a rival's part in it
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +37,8 @@ class Plan:
     concurrency: int = 16
     rate: float = 100.0
     spacing: float = 0.002
-    streams: int = 400
+    streams: int = 1000
+    soak_seconds: float = 60.0
 
 
 QUICK = Plan(rounds=3, cpu_seconds=0.05, latency_seconds=0.25, first_byte_seconds=0.12, streams=200)
@@ -78,7 +81,7 @@ def cpu(stand: Stand, plan: Plan) -> Section:
         Line(f"further event, {plan.spacing * MS:g} ms after the last", "paced", "short", "≤ 2 ×"),
         Line("further event, no pause", "flood", "short"),
     )
-    costs = _run(uvloop.new_event_loop, _cpu(stand.proxies, loads, plan))
+    costs = run(uvloop.new_event_loop, _cpu(stand.proxies, loads, plan))
     rows = (
         Row(
             line.title,
@@ -96,7 +99,8 @@ async def _cpu(targets: Sequence[Target], loads: Sequence[Load], plan: Plan) -> 
     for number in range(plan.rounds + 1):  # the first round warms up
         for load in loads:
             for target in turned(targets, number):
-                cost = await _cost(target, load, plan)
+                with alone(target, targets):
+                    cost = await or_nothing(target, load.name, _cost(target, load, plan), nan)
                 if number:
                     costs[target.name][load.name].append(cost)
     return costs
@@ -109,7 +113,9 @@ async def _cost(target: Target, load: Load, plan: Plan) -> float:
         await closed_loop(connections, target.requests(WARM_UP), 0, 0.0)
         await asyncio.sleep(SETTLE)
         before = target.program.cpu()
-        count = await closed_loop(connections, requests, load.events, plan.cpu_seconds)
+        count = await closed_loop(
+            connections, requests, load.events, plan.cpu_seconds, exact=target.exact
+        )
         await asyncio.sleep(SETTLE)
         return (target.program.cpu() - before) / count * US
 
@@ -149,69 +155,53 @@ def _latencies(
 ) -> Mapping[str, Rounds]:
     """Milliseconds by target, round by round; every target of a round gets the same schedule."""
 
+    async def late(target: Target, times: Sequence[float]) -> list[float]:
+        async with connected(target.port, plan.concurrency) as idle:
+            await closed_loop(idle, target.requests(WARM_UP), 0, 0.0)
+            replies = await open_loop(
+                target.port, idle, target.requests(load), load.events, times, exact=target.exact
+            )
+            return [(moment(reply) - due) * MS for due, reply in replies]
+
     async def measure() -> Mapping[str, Rounds]:
         targets = (*stand.proxies, stand.direct)
         taken: dict[str, list[list[float]]] = {target.name: [] for target in targets}
         for number in range(plan.rounds):
             times = arrivals(plan.rate, seconds, seed=number)
             for target in turned(targets, number):
-                requests = target.requests(load)
-                async with connected(target.port, plan.concurrency) as idle:
-                    await closed_loop(idle, target.requests(WARM_UP), 0, 0.0)
-                    replies = open_loop(target.port, idle, requests, load.events, times)
-                    late = [(moment(reply) - due) * MS for due, reply in await replies]
-                taken[target.name].append(late)
+                with alone(target, targets):
+                    round_ = await or_nothing(target, load.name, late(target, times), [])
+                taken[target.name].append(round_)
         return taken
 
     # select() sleeps by the microsecond; epoll, and uvloop with it, by the millisecond
-    return _run(lambda: asyncio.SelectorEventLoop(selectors.SelectSelector()), measure())
-
-
-# --- memory ----------------------------------------------------------------------------------------
-
-
-def memory(stand: Stand, plan: Plan) -> Section:
-    """Resident memory: idle after the start, and what each open stream adds. Wants a fresh stand."""
-
-    async def measure() -> dict[str, tuple[int, int]]:
-        return {target.name: await _held(target, plan.streams) for target in stand.proxies}
-
-    figures = _run(uvloop.new_event_loop, measure())
-    idle = {name: Figure(before / MIB) for name, (before, _) in figures.items()}
-    each = {
-        name: Figure((during - before) / plan.streams / KIB)
-        for name, (before, during) in figures.items()
-    }
-    rows = (
-        Row("idle after the start, MiB", idle, "≤ 60"),
-        Row(f"each of {plan.streams} open streams, KiB", each, "≤ 64"),
-    )
-    return Section("Resident memory of the proxy", rows)
-
-
-async def _held(target: Target, streams: int) -> tuple[int, int]:
-    """Bytes before, and with so many streams open, each with an event a second."""
-    requests = target.requests(Load("slow", events=1000, spacing=1.0))
-    before = target.program.memory()
-    async with connected(target.port, streams) as connections:
-        answers = [c.ask(requests[n % len(requests)]) for n, c in enumerate(connections)]
-        async with asyncio.timeout(PATIENCE):
-            while not all(connection.first for connection in connections):
-                _raise_failure(answers)
-                await asyncio.sleep(0.05)
-        await asyncio.sleep(STREAMS_SETTLE)
-        _raise_failure(answers)
-        return before, target.program.memory()
-
-
-def _raise_failure(answers: Iterable[asyncio.Future[Reply]]) -> None:
-    """A slow stream that has ended was refused or cut off."""
-    for answer in answers:
-        if answer.done():
-            raise BadReply(f"a slow stream ended with {answer.result().body[:400]!r}")
+    return run(lambda: asyncio.SelectorEventLoop(selectors.SelectSelector()), measure())
 
 
 # --- both ------------------------------------------------------------------------------------------
+
+
+async def or_nothing(target: Target, what: str, work: Coroutine[None, None, T], nothing: T) -> T:
+    """A measurement. A rival that fails gets nothing, once and for all; any other failure ends the run."""
+    if (target.name, what) in _FAILED:
+        work.close()
+        return nothing
+    try:
+        return await work
+    except TROUBLE as error:
+        if not target.may_fail:
+            raise
+        _FAILED.add((target.name, what))
+        say(f"{target.name} gets no figure for {what}: {str(error)[:200] or 'too slow'}")
+        return nothing
+
+
+_FAILED: set[tuple[str, str]] = set()
+
+
+def alone(target: Target, targets: Sequence[Target]) -> AbstractContextManager[None]:
+    """Rivals share the core with what is measured, and some work without being asked: they wait meanwhile."""
+    return paused(other.program for other in targets if other.may_fail and other is not target)
 
 
 def turned(targets: Sequence[T], number: int) -> Sequence[T]:
@@ -220,7 +210,7 @@ def turned(targets: Sequence[T], number: int) -> Sequence[T]:
     return (*targets[start:], *targets[:start])
 
 
-def _run(loop: Callable[[], asyncio.AbstractEventLoop], work: Coroutine[None, None, T]) -> T:
+def run(loop: Callable[[], asyncio.AbstractEventLoop], work: Coroutine[None, None, T]) -> T:
     """Run to the end, without the generator's own garbage collection in between."""
     gc.collect()
     gc.disable()

@@ -3,9 +3,10 @@
 import os
 import signal
 import subprocess
+import sys
 import time
-from collections.abc import Generator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Generator, Iterable, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -83,6 +84,20 @@ def running(
 
 
 @contextmanager
+def paused(programs: Iterable[Program]) -> Generator[None]:
+    """These programs get no CPU for as long as the block lasts: what they do by themselves would disturb."""
+    pids = [pid for program in programs for pid in program.pids()]
+    try:
+        for pid in pids:
+            os.kill(pid, signal.SIGSTOP)
+        yield
+    finally:
+        for pid in pids:
+            with suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGCONT)
+
+
+@contextmanager
 def pinned(cores: set[int]) -> Generator[None]:
     """This process, and what it starts meanwhile, on these cores."""
     before = os.sched_getaffinity(0)
@@ -120,6 +135,20 @@ def resident(status: str) -> int:
     return 0
 
 
+def busy(seconds: float = 1.0) -> float:
+    """How much of the machine's CPU time is spent by others, 0 to 1, seen for so many seconds."""
+    before = (PROC / "stat").read_text()
+    time.sleep(seconds)
+    return busy_between(before, (PROC / "stat").read_text())
+
+
+def busy_between(before: str, after: str) -> float:
+    """The share of CPU time between two readings of /proc/stat that was neither idle nor waiting for a disk."""
+    first, second = (list(map(int, text.split(None, 9)[1:9])) for text in (before, after))
+    spent = [b - a for a, b in zip(first, second, strict=True)]
+    return 1.0 - (spent[3] + spent[4]) / (sum(spent) or 1)
+
+
 def parents() -> dict[int, int]:
     """The parent of every process there is."""
     found: dict[int, int] = {}
@@ -136,6 +165,11 @@ def descendants(pid: int, parents: Mapping[int, int]) -> list[int]:
     """A process and everything below it."""
     children = [child for child, parent in parents.items() if parent == pid]
     return [pid, *(found for child in children for found in descendants(child, parents))]
+
+
+def say(message: str) -> None:
+    """Tell whoever runs the benchmark."""
+    print(f"bench: {message}", file=sys.stderr, flush=True)
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

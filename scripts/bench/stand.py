@@ -1,46 +1,33 @@
-"""The test stand: fake upstream, keywheel and, if installed, nginx, each a process of its own on loopback."""
+"""The test stand: a fake upstream and the proxies in front of it, each a process of its own on loopback."""
 
 import http.client
-import importlib.metadata
 import json
 import os
-import shutil
 import socket
-import subprocess
 import sys
 import time
-from collections.abc import Generator
+from collections.abc import Generator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 from string import Template
+from typing import Any
 
+from . import rivals
+from .contenders import CONTENDERS, Contender, find_nginx
 from .load import HOST, request
-from .material import BOUNDLESS, Load
-from .processes import Cores, DidNotStart, Program, running
+from .material import Load
+from .processes import Cores, DidNotStart, Program, running, say
 
 SCRIPTS = Path(__file__).parent.parent
 START_PATIENCE = 15.0  # seconds
 KEPT_BYTES = 2_000_000  # of prompts for one load: the large ones are made slowly
 MOST_CONVERSATIONS = 64
-NGINX_PLACES = os.pathsep.join((os.environ.get("PATH", os.defpath), "/usr/sbin", "/usr/local/sbin"))
 NO_NGINX = (
     "nginx is missing, so keywheel is measured without the limit beside it and there are no ratios; "
     "to have them: apt-get install nginx-light"
 )
-# One invented key on one account. Lifted: the free account's 20 requests a minute and 50 a day, and the 512
-# connections to the upstream, so that it is the gateway that is measured and not its patience.
-SETTINGS = f"""
-[accounts.bench]
-keys = ["primary"]
-per_minute = {BOUNDLESS}
-per_day = {BOUNDLESS}
-
-[upstream]
-connections = 4096
-"""
-KEY = "sk-or-v1-" + "0" * 64
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,10 +38,13 @@ class Target:
     port: int
     path: str
     program: Program
+    lines: tuple[str, ...] = ()
+    exact: bool = True  # a stream arrives with the events that the upstream sent
+    may_fail: bool = False
 
     def requests(self, load: Load) -> list[bytes]:
         """Requests of a kind, each a conversation of its own."""
-        return [request(self.path, body) for body in _bodies(load)]
+        return [request(self.path, body, *self.lines) for body in _bodies(load)]
 
 
 @cache
@@ -65,40 +55,41 @@ def _bodies(load: Load) -> tuple[bytes, ...]:
 
 @dataclass(frozen=True, slots=True)
 class Stand:
-    """What runs. `proxies`: keywheel first, then nginx if it is there."""
+    """What runs. `proxies`: keywheel first, then the others that are installed."""
 
     direct: Target
     proxies: tuple[Target, ...]
 
 
-def find_nginx() -> str | None:
-    """The path of nginx, None if it is not installed. Only root has its folder in PATH."""
-    return shutil.which("nginx", path=NGINX_PLACES)
+def contenders(*, with_rivals: bool) -> tuple[Contender, ...]:
+    """Those that are installed."""
+    return tuple(c for c in CONTENDERS if (with_rivals or not c.rival) and c.version())
 
 
 @contextmanager
-def standing(folder: Path, models: int, cores: Cores) -> Generator[Stand]:
-    """A stand whose upstream lists so many models; every process is ended with the block."""
-    nginx = find_nginx()
+def standing(
+    folder: Path,
+    models: int,
+    cores: Cores,
+    measured: Sequence[Contender],
+    watched: Sequence[str] = (),
+) -> Generator[Stand]:
+    """A stand whose upstream lists so many models; every process is ended with the block.
+
+    `watched`: what keywheel is started with instead of `-m keywheel`.
+    """
     with ExitStack() as stack:
         direct = stack.enter_context(_upstream(folder, models, cores.rest))
-        proxies = [stack.enter_context(_keywheel(folder, direct.port, cores.proxy))]
-        proxies.append(stack.enter_context(_relay(folder, direct.port, cores.proxy)))
-        if nginx:
-            proxies.append(stack.enter_context(_nginx(folder, nginx, direct.port, cores.proxy)))
+        proxies: list[Target] = []
+        for contender in measured:
+            try:
+                proxy = _proxy(contender, folder, direct.port, cores.proxy, watched)
+                proxies.append(stack.enter_context(proxy))
+            except DidNotStart as error:
+                if not contender.rival:
+                    raise
+                say(f"{contender.name} is left out: {error}")
         yield Stand(direct, tuple(proxies))
-
-
-def versions() -> dict[str, str]:
-    """What is measured, and with what."""
-    names = ("keywheel", "uvicorn", "uvloop", "httptools")
-    found = {name: importlib.metadata.version(name) for name in names}
-    found["python"] = sys.version.split()[0]
-    nginx = find_nginx()
-    if nginx:
-        said = subprocess.run([nginx, "-v"], capture_output=True, text=True, check=True).stderr
-        found["nginx"] = said.strip().rpartition("/")[2]
-    return found
 
 
 @contextmanager
@@ -107,56 +98,51 @@ def _upstream(folder: Path, models: int, cores: set[int]) -> Generator[Target]:
     command = [sys.executable, "-m", "bench.upstream", "--port", str(port), "--models", str(models)]
     environment = {"PYTHONPATH": str(SCRIPTS)}
     with running("upstream", command, folder, environment, cores) as program:
-        _await(program, port, "/api/v1/key")
+        _await(program, port, "/api/v1/key", START_PATIENCE)
         yield Target("direct", port, "/api/v1/chat/completions", program)
 
 
 @contextmanager
-def _keywheel(folder: Path, upstream: int, cores: set[int]) -> Generator[Target]:
+def _proxy(
+    contender: Contender, folder: Path, upstream: int, cores: set[int], watched: Sequence[str]
+) -> Generator[Target]:
     port = _free_port()
-    config = folder / "bench.toml"
-    config.write_text(SETTINGS)
-    command = [sys.executable, "-m", "keywheel", "serve", "--host", HOST, "--port", str(port)]
-    command += ["--config", str(config), "--log-level", "info"]
-    environment = {
-        "HOME": str(folder),
-        "OPENROUTER_API_KEY": KEY,
-        "OPENROUTER_BASE_URL": f"http://{HOST}:{upstream}/api/v1",
+    values = _values(folder, upstream, port)
+
+    def fill(text: str) -> str:
+        return Template(text).safe_substitute(values)
+
+    if contender.file:
+        name, text = contender.file
+        (folder / name).write_text(fill(text))
+    command = [fill(part) for part in contender.command]
+    if watched and contender.name == "keywheel":
+        command[1:3] = watched
+    environment = {name: fill(value) for name, value in contender.environment.items()}
+    program_name = contender.name.replace(" ", "-")
+    with running(program_name, command, folder, environment, cores) as program:
+        _await(program, port, contender.ready, contender.patience)
+        lines = tuple(map(fill, contender.lines))
+        yield Target(
+            contender.name, port, "/v1/chat/completions", program, lines,
+            exact=not contender.rewrites, may_fail=contender.rival,
+        )  # fmt: skip
+
+
+def _values(folder: Path, upstream: int, port: int) -> Mapping[str, object]:
+    """What stands for the names in the texts of a contender."""
+    return {
+        "python": sys.executable,
+        "scripts": SCRIPTS,
+        "folder": folder,
+        "port": port,
+        "upstream": upstream,
+        "nginx": find_nginx() or "",
+        # workers that gave root up could not enter our folder
+        "user": "user root;" if os.geteuid() == 0 else "",
+        "litellm": rivals.LITELLM,
+        "portkey": rivals.PORTKEY_START,
     }
-    with running("keywheel", command, folder, environment, cores) as program:
-        _await(program, port, "/readyz")
-        yield Target("keywheel", port, "/v1/chat/completions", program)
-
-
-@contextmanager
-def _relay(folder: Path, upstream: int, cores: set[int]) -> Generator[Target]:
-    port = _free_port()
-    command = [
-        sys.executable,
-        "-m",
-        "bench.relay",
-        "--port",
-        str(port),
-        "--upstream",
-        str(upstream),
-    ]
-    with running("relay", command, folder, {"PYTHONPATH": str(SCRIPTS)}, cores) as program:
-        _await(program, port, "/v1/key")
-        yield Target("bare relay", port, "/v1/chat/completions", program)
-
-
-@contextmanager
-def _nginx(folder: Path, nginx: str, upstream: int, cores: set[int]) -> Generator[Target]:
-    port = _free_port()
-    template = Template(Path(__file__).with_name("nginx.conf").read_text())
-    # workers that gave root up could not enter our folder
-    user = "user root;" if os.geteuid() == 0 else ""
-    config = folder / "nginx.conf"
-    config.write_text(template.substitute(user=user, folder=folder, upstream=upstream, port=port))
-    command = [nginx, "-p", folder, "-c", config, "-e", "stderr"]
-    with running("nginx", command, folder, {}, cores) as program:
-        _await(program, port, "/v1/key")
-        yield Target("nginx", port, "/v1/chat/completions", program)
 
 
 def _free_port() -> int:
@@ -164,9 +150,9 @@ def _free_port() -> int:
         return bound.getsockname()[1]
 
 
-def _await(program: Program, port: int, path: str) -> None:
+def _await(program: Program, port: int, path: str, patience: float) -> None:
     """Wait until a program answers with 200. Raises DidNotStart."""
-    give_up = time.monotonic() + START_PATIENCE
+    give_up = time.monotonic() + patience
     while not _answers(port, path):
         program.check()
         if time.monotonic() > give_up:
@@ -185,12 +171,17 @@ def _answers(port: int, path: str) -> bool:
         connection.close()
 
 
-def extra_attempts(keywheel: Target) -> int:
-    """Upstream requests of keywheel beyond one for each of its clients' requests, as it counts them itself."""
-    connection = http.client.HTTPConnection(HOST, keywheel.port, timeout=START_PATIENCE)
+def ask(target: Target, path: str) -> Any:
+    """What a GET answers, read as JSON."""
+    connection = http.client.HTTPConnection(HOST, target.port, timeout=START_PATIENCE)
     try:
-        connection.request("GET", "/admin/stats")
-        totals = json.loads(connection.getresponse().read())["totals"]
+        connection.request("GET", path)
+        return json.loads(connection.getresponse().read())
     finally:
         connection.close()
+
+
+def extra_attempts(keywheel: Target) -> int:
+    """Upstream requests of keywheel beyond one for each of its clients' requests, as it counts them itself."""
+    totals = ask(keywheel, "/admin/stats")["totals"]
     return totals["attempts"] - totals["requests"]

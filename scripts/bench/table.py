@@ -1,7 +1,8 @@
-"""Shows sections: for people as text, for programs as one JSON object."""
+"""Shows sections: for people as text, for the docs as Markdown, for programs as one JSON object."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict
+from math import isfinite
 from typing import Any
 
 from .figures import Figure, Row, Section, ratios
@@ -28,6 +29,36 @@ def text(environment: Mapping[str, Any], sections: Iterable[Section]) -> str:
     return "\n\n".join([head, *map(_table, sections), "\n".join(NOT_COUNTED)])
 
 
+def markdown(environment: Mapping[str, Any], sections: Iterable[Section]) -> str:
+    """The tables for the docs; where there is a limit beside them, each figure is followed by its multiple of it."""
+    head = ", ".join(f"{name} {value}" for name, value in environment.items())
+    return "\n\n".join([f"{head}.", *map(_markdown_table, sections)])
+
+
+def _markdown_table(section: Section) -> str:
+    names = _names(section)
+    lines = [[section.title, *names, "goal"], ["---", *(["---:"] * len(names)), "---"]]
+    for row in section.rows:
+        cells = [_with_ratio(section, row, name) for name in names]
+        lines.append([row.title, *cells, row.goal])
+    return "\n".join(
+        f"| {' | '.join(cell.replace('|', chr(92) + '|') for cell in line)} |" for line in lines
+    )
+
+
+def _with_ratio(section: Section, row: Row, name: str) -> str:
+    figure = row.figures.get(name)
+    if figure is None:
+        return ""
+    ratio = _ratio(section, row, name) if name != LOWER and isfinite(figure.value) else None
+    return _number(figure.value) + (f" ({_number(ratio.value)} ×)" if ratio else "")
+
+
+def _names(section: Section) -> list[str]:
+    """Whoever has a column."""
+    return list(dict.fromkeys(name for row in section.rows for name in row.figures))
+
+
 def record(environment: Mapping[str, Any], sections: Iterable[Section]) -> dict[str, Any]:
     """The whole report as one object, with the figures of every round."""
     return {
@@ -48,7 +79,7 @@ def _ratio_record(section: Section, row: Row) -> dict[str, Any] | None:
 
 
 def _table(section: Section) -> str:
-    names = list(dict.fromkeys(name for row in section.rows for name in row.figures))
+    names = _names(section)
     ratio = ["ratio"] if section.ratio and LOWER in names else []
     head = [section.title, *names, *ratio, "goal"]
     return "\n".join(_aligned([head, *(_cells(section, row, names) for row in section.rows)]))
@@ -61,10 +92,10 @@ def _cells(section: Section, row: Row, names: Sequence[str]) -> list[str]:
     return [f"  {row.title}", *map(_shown, figures), row.goal]
 
 
-def _ratio(section: Section, row: Row) -> Figure | None:
+def _ratio(section: Section, row: Row, name: str = UPPER) -> Figure | None:
     if not section.ratio or LOWER not in row.figures:
         return None
-    return ratios(row.figures[UPPER], row.figures[LOWER])
+    return ratios(row.figures[name], row.figures[LOWER])
 
 
 def _shown(figure: Figure | None) -> str:
@@ -78,6 +109,8 @@ def _shown(figure: Figure | None) -> str:
 
 
 def _number(value: float) -> str:
+    if not isfinite(value):
+        return "–"
     return (
         f"{value:.0f}"
         if abs(value) >= 100
