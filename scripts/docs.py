@@ -18,6 +18,7 @@ from keywheel.core.rows import ROWS
 from keywheel.core.troubles import WORDS
 from keywheel.core.types import Length, Row
 from keywheel.gateway.metrics import FIGURES
+from keywheel.gateway.traces import ATTRIBUTES
 
 ROOT = Path(__file__).parent.parent
 PAGES = (ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md")))
@@ -140,6 +141,19 @@ def metrics() -> str:
     )
 
 
+def traces() -> str:
+    """Every attribute of a span."""
+    head = ("attribute", "request", "attempt", "meaning")
+    marks = {True: "yes", False: "–"}
+    return table(
+        head,
+        (
+            (f"`{a.name}`", marks[bool(a.request)], marks[bool(a.attempt)], a.meaning)
+            for a in ATTRIBUTES
+        ),
+    )
+
+
 def troubles() -> str:
     """Every kind of trouble, with what is said and what can be done."""
     head = ("code", "severity", "cause", "one thing to do")
@@ -151,6 +165,7 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "settings": settings,
     "commands": commands,
     "metrics": metrics,
+    "traces": traces,
     "troubles": troubles,
 }
 

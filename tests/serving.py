@@ -14,6 +14,7 @@ import httpx2
 from keywheel import sim
 from keywheel.gateway import run
 
+FOREIGN = ("OPENROUTER", "KEYWHEEL", "OTEL")  # variables that would change what is tested
 KEY = "sk-or-v1-" + "5ec2e7" * 10
 SOON = 30.0  # seconds that anything may take on a busy machine
 FREE = {"model": "auto", "messages": [{"role": "user", "content": "Hello"}]}
@@ -21,7 +22,7 @@ FREE = {"model": "auto", "messages": [{"role": "user", "content": "Hello"}]}
 
 def settings(folder: Path) -> dict[str, str]:
     """The variables of this process without keys and settings; state goes into the folder."""
-    kept = {n: v for n, v in os.environ.items() if not n.startswith(("OPENROUTER", "KEYWHEEL"))}
+    kept = {n: v for n, v in os.environ.items() if not n.startswith(FOREIGN)}
     return kept | {"XDG_CONFIG_HOME": str(folder), "XDG_STATE_HOME": str(folder / "state")}
 
 

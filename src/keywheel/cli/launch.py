@@ -153,6 +153,7 @@ class _Hello:
 def _serve(launch: Launch, hello: _Hello) -> NoReturn:
     job = launch.job(hello.found)
     gateway = job.config.gateway
+    logs.set_up(job.config.log, job.secrets)
     with opened(job) as app, run.listen(gateway.host, gateway.port) as bound:
         hello.say(job, bound)
         run.serve(app, bound, gateway)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from keywheel.config import Config
 from keywheel.engine import Engine
-from keywheel.gateway import logs, run
+from keywheel.gateway import logs, run, traces
 from keywheel.gateway.app import Gateway
 from keywheel.keys import KeyEntry
 from keywheel.secret import Secret
@@ -49,7 +49,7 @@ def opened(
         engine.listen(logs.tell)
         gateway = run.build(engine, job.admin)
         gateway.admin.mode = "simulator" if job.simulated else "live"
-        with _joined(gateway, folder, worker):
+        with traces.traced(engine, worker), _joined(gateway, folder, worker):
             yield gateway
     finally:
         engine.close()
