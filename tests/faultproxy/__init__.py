@@ -5,6 +5,16 @@ a real server, in the weather it is given; any other script speaks for itself.
 """
 
 from tests.faultproxy.proxy import CLEAR, in_turn, proxied, relayed
-from tests.faultproxy.weather import End, Weather, asked, under_weather
+from tests.faultproxy.weather import KNOWN, End, Weather, asked, under_weather
 
-__all__ = ["CLEAR", "End", "Weather", "asked", "in_turn", "proxied", "relayed", "under_weather"]
+__all__ = [
+    "CLEAR",
+    "KNOWN",
+    "End",
+    "Weather",
+    "asked",
+    "in_turn",
+    "proxied",
+    "relayed",
+    "under_weather",
+]

@@ -55,7 +55,7 @@ class Ear(asyncio.Protocol):
 
 
 async def heard(
-    proxy: RawServer, text: bytes = TEXT, *, until_end: bool = False, patience: float = 2.0
+    proxy: RawServer, text: bytes = TEXT, *, until_end: bool = False, patience: float = 10.0
 ) -> list[bytes]:
     """What comes back, read by read: all of it, or what comes before the end or within `patience`."""
     loop = asyncio.get_running_loop()
@@ -87,6 +87,8 @@ async def test_slices_are_pieces_of_their_own_and_the_rest_of_a_large_one_follow
         assert b"".join(pieces) == TEXT * 50
         assert len(pieces[0]) == 1
         assert len(pieces) < 5000
+    assert len(Weather(slice=1).cut(bytes(65536))) < 100
+    assert len(Weather(slice=1, rate=1e9).cut(bytes(65536))) == 65536
 
 
 async def test_latency_and_rate_take_their_time() -> None:

@@ -9,8 +9,10 @@ from enum import Enum, auto
 from math import inf
 from urllib.parse import urlsplit
 
-# Bytes of a piece that are sliced; the rest follows whole, unless a rate is kept, as megabytes would only take time.
-FINE = 1024
+# Bytes of a read that are sliced, and of a read as large as only a part of megabytes is; the rest follows whole, unless
+# a rate is kept, as megabytes would only take time.
+FINE, COARSE = 1024, 64
+LARGE = 16 * 1024
 VARIABLE = "KEYWHEEL_TEST_WEATHER"
 
 
@@ -42,7 +44,9 @@ class Weather:
     def cut(self, data: bytes) -> list[bytes]:
         """The writes that bytes are passed on in."""
         size = self.slice or len(data)
-        fine = len(data) if self.rate < inf or not self.slice else min(len(data), FINE)
+        fine = len(data)
+        if self.slice and self.rate == inf:
+            fine = min(fine, FINE if fine < LARGE else COARSE)
         pieces = [data[start : min(start + size, fine)] for start in range(0, fine, size)]
         return [*pieces, data[fine:]] if fine < len(data) else pieces
 

@@ -147,9 +147,13 @@ async def rig(
     speed: float = float("inf"),
     tls: ssl.SSLContext | None = None,
     base_url: str = "",
+    weather: Weather | None = None,
     **upstream: Any,
 ) -> AsyncIterator[Rig]:
-    """A gateway whose first connections meet `faults`. `base_url` "{port}" stands for the proxy's port."""
+    """A gateway whose first connections meet `faults`. `base_url` "{port}" stands for the proxy's port.
+
+    `weather`: that everything takes place in; otherwise the one that this run was asked for.
+    """
     scenario = replace(sim.scenario("calm"), behaviour=behaviour or sim.Behaviour())
     world, clock = sim.World(scenario, seed=1), ShiftedClock()
     settings = settings or GatewaySettings()
@@ -162,7 +166,7 @@ async def rig(
         scripts = [relayed(target, f) if isinstance(f, Weather) else _with(f, fair) for f in faults]
         script = in_turn(*scripts, then=fair)
         proxy = await stack.enter_async_context(serving(script, tls=tls))
-        front = await stack.enter_async_context(_behind(asked(), proxy))
+        front = await stack.enter_async_context(_behind(weather or asked(), proxy))
         url = (base_url or proxy.scheme + "://127.0.0.1:{port}/api/v1").format(port=front)
         config = Config(
             upstream=UpstreamSettings(base_url=url, **upstream), limits=limits, gateway=settings
@@ -175,7 +179,7 @@ async def rig(
         stack.push_async_callback(gateway.upstream.close)
         port, server = await stack.enter_async_context(listening(gateway, settings))
         http = httpx2.AsyncClient(
-            base_url=f"http://127.0.0.1:{port}", timeout=5, trust_env=False, verify=False
+            base_url=f"http://127.0.0.1:{port}", timeout=15, trust_env=False, verify=False
         )
         await stack.enter_async_context(http)
         it = Rig(engine, clock, gateway.upstream, proxy, world, server, port, http, journal)
@@ -187,7 +191,7 @@ async def rig(
 
 @asynccontextmanager
 async def _behind(weather: Weather | None, proxy: RawServer) -> AsyncIterator[int]:
-    """The port at which the proxy is reached, through the weather that this run was asked for."""
+    """The port at which the proxy is reached, through the weather."""
     if weather is None:
         yield proxy.port
         return

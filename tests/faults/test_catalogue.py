@@ -14,11 +14,8 @@ NUMBERS = [*range(1, 46), *range(59, 66), 75, *range(86, 91)]
 ELSEWHERE = {
     12: ("journeys/test_time.py", "test_a_full_connection_pool_closes_nothing"),
     14: ("gateway/test_upstream_dial.py", "test_proxy_variables_are_ignored"),
-    59: ("test_engine.py", "test_the_clock_does_not_follow_a_wall_clock_that_jumps"),
     60: ("core/test_quota.py", "test_a_send_around_midnight_is_charged_to_both_dates"),
     63: ("core/test_quota.py", "test_leap_days_and_year_ends_are_ordinary_dates"),
-    64: ("core/test_quota.py", "test_a_clock_that_is_set_back_gives_the_old_date"),
-    65: ("core/test_quota.py", "test_the_upstreams_clock_decides_the_date"),
 }
 
 

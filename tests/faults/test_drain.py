@@ -7,9 +7,11 @@ import re
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +19,13 @@ import pytest
 
 from keywheel import sim
 from keywheel.gateway import run
+from tests.faults.speech import DONE, STOP
+from tests.faults.speech import HELLO as WORD
 from tests.journeys.rig import HELLO
 
 pytestmark = pytest.mark.anyio
 STREAMS = 100
+DRAIN = 30.0  # seconds, unless a test says otherwise
 ROOMY = sim.Account(minute_limit=100_000, day_limit=100_000)
 
 
@@ -30,21 +35,54 @@ def request(body: dict[str, Any]) -> bytes:
     return head + b"content-length: %d\r\n\r\n" % len(data) + data
 
 
+class Talkative:
+    """The simulator, but streams go on and on until `enough` is set. `open`: how many there are."""
+
+    def __init__(self, app: Any, enough: threading.Event) -> None:
+        self.app = app
+        self.enough = enough
+        self.open = 0
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        if scope["type"] != "http" or scope["method"] != "POST":
+            await self.app(scope, receive, send)
+            return
+        headers = [(b"content-type", b"text/event-stream")]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        self.open += 1
+        try:
+            while not self.enough.is_set():
+                await send({"type": "http.response.body", "body": WORD, "more_body": True})
+                await asyncio.sleep(0.1)
+            await send({"type": "http.response.body", "body": STOP + DONE})
+        finally:
+            self.open -= 1
+
+
+@dataclass(frozen=True)
+class Behind:
+    """What is behind a gateway, and the variables that lead it there."""
+
+    talk: Talkative
+    variables: dict[str, str]
+
+
 @contextmanager
-def simulator(tokens: float) -> Iterator[dict[str, str]]:
-    """Answers of so many tokens, 40 a second; the variables that lead a gateway there."""
-    behaviour = sim.Behaviour(
-        ttft=0.0, ttft_spread=0.0, speed=40.0, speed_spread=0.0, answer_tokens=tokens, answer_spread=0.0
-    )  # fmt: skip
-    scenario = sim.Scenario(behaviour=behaviour, accounts=(ROOMY,))
-    app = sim.create_app(sim.World(scenario, seed=1))
-    with run.listen("127.0.0.1", 0) as behind, run.in_thread(app, behind) as upstream:
-        yield {
-            "OPENROUTER_BASE_URL": f"{upstream}/api/v1",
-            "OPENROUTER_API_KEY": sim.demo_keys(scenario)[0],
-            "KEYWHEEL_ACCOUNTS__A__KEYS": "primary",
-            "KEYWHEEL_ACCOUNTS__A__PER_MINUTE": "1000",
-        }
+def talkative() -> Iterator[Behind]:
+    """A simulator whose streams last until they are told to end."""
+    scenario = sim.Scenario(accounts=(ROOMY,))
+    talk = Talkative(sim.create_app(sim.World(scenario, seed=1)), threading.Event())
+    with run.listen("127.0.0.1", 0) as behind, run.in_thread(talk, behind) as upstream:
+        try:
+            variables = {
+                "OPENROUTER_BASE_URL": f"{upstream}/api/v1",
+                "OPENROUTER_API_KEY": sim.demo_keys(scenario)[0],
+                "KEYWHEEL_ACCOUNTS__A__KEYS": "primary",
+                "KEYWHEEL_ACCOUNTS__A__PER_MINUTE": "1000",
+            }
+            yield Behind(talk, variables)
+        finally:
+            talk.enough.set()
 
 
 @contextmanager
@@ -83,7 +121,7 @@ async def status(port: int, path: bytes) -> bytes:
     """The status of a route; empty when the connection is not taken any more."""
     asked = b"GET " + path + b" HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n\r\n"
     try:
-        return (await ask(port, asked)).split(b" ", 2)[1]
+        return (await ask(port, asked)).partition(b" ")[2][:3]
     except ConnectionError:  # the port closes as the end begins
         return b""
 
@@ -135,22 +173,26 @@ def check_cut_short(heard: bytes) -> None:
 
 
 async def test_streams_under_way_are_finished_and_nothing_new_is_begun(tmp_path: Path) -> None:
-    with simulator(tokens=100) as variables, gateway(tmp_path, variables) as (process, port):
+    with talkative() as behind, gateway(tmp_path, behind.variables) as (process, port):
         async with speaking(port) as tasks:
             assert await status(port, b"/readyz") == b"200"
             began = time.monotonic()
             process.send_signal(signal.SIGTERM)
             while await status(port, b"/readyz") == b"200":
-                assert time.monotonic() - began < 1
+                assert time.monotonic() - began < 5
             assert await status(port, b"/readyz") == b"503"
             assert await status(port, b"/healthz") == b"200"
             refused = await ask(port, request(HELLO))
             assert refused.startswith(b"HTTP/1.1 503 ")
             assert b'"shutting_down"' in refused
-            assert not all(task.done() for task in tasks)
+            assert behind.talk.open == STREAMS
+            assert not any(task.done() for task in tasks)
+            behind.talk.enough.set()
             answers = await asyncio.gather(*tasks)
-        assert (await ended(process, began))[0] == 0
-    assert {answer.count(b"data: [DONE]") for answer in answers} == {1}
+        code, seconds = await ended(process, began)
+    assert (code, seconds < DRAIN) == (0, True)
+    assert len(answers) == STREAMS
+    assert {(a.count(b"data: [DONE]"), a.count(b'"error"')) for a in answers} == {(1, 0)}
     assert all(answer.endswith(b"0\r\n\r\n") for answer in answers)
 
 
@@ -162,19 +204,20 @@ async def test_streams_under_way_are_finished_and_nothing_new_is_begun(tmp_path:
 async def test_streams_that_last_longer_end_with_an_honest_error(
     tmp_path: Path, drain: str, signals: list[signal.Signals]
 ) -> None:
-    with (
-        simulator(tokens=4000) as variables,
-        gateway(tmp_path, variables | {"KEYWHEEL_GATEWAY__DRAIN": drain}) as (process, port),
-    ):
-        async with speaking(port) as tasks:
-            began = time.monotonic()
-            process.send_signal(signals[0])
-            for further in signals[1:]:
-                while await status(port, b"/readyz") == b"200":
-                    assert time.monotonic() - began < 5
-                process.send_signal(further)
-            answers = await asyncio.gather(*tasks)
-        code, seconds = await ended(process, began)
-    assert (code, seconds < 5) == (0, True)
+    with talkative() as behind:
+        variables = behind.variables | {"KEYWHEEL_GATEWAY__DRAIN": drain}
+        with gateway(tmp_path, variables) as (process, port):
+            async with speaking(port) as tasks:
+                began = time.monotonic()
+                process.send_signal(signals[0])
+                for further in signals[1:]:
+                    while await status(port, b"/readyz") == b"200":
+                        assert time.monotonic() - began < 5
+                    process.send_signal(further)
+                answers = await asyncio.gather(*tasks)
+            code, seconds = await ended(process, began)
+    assert code == 0
+    assert (0.3 if len(signals) == 1 else 0) <= seconds < 10
+    assert len(answers) == STREAMS
     for answer in answers:
         check_cut_short(answer)

@@ -2,6 +2,7 @@
 
 import asyncio
 import datetime
+import json
 import socket
 import ssl
 from collections.abc import Iterator
@@ -14,7 +15,8 @@ import pytest
 import trustme
 
 from tests.faults.rig import HASTY, PATIENT, Rig, Told, rig
-from tests.faults.speech import GOOD, json_reply, says
+from tests.faults.rig import HELLO as HELLO_ASK
+from tests.faults.speech import DONE, GOOD, HELLO, STOP, json_reply, says, sse
 from tests.gateway.rawserver import Peer, until
 
 pytestmark = pytest.mark.anyio
@@ -74,8 +76,10 @@ async def test_a_name_that_leads_nowhere_is_told_within_the_connect_time_out(
 ) -> None:
     async with rig(limits=BRIEF, base_url="http://localhost:{port}/api/v1") as it:
         names(answer)
+        began = it.clock()
         await check_unreachable(it, await it.ask())
         assert len(it.rows) == 2
+        assert it.clock() - began < 2  # twice 0.1 s, on any machine
 
 
 async def test_a_name_that_is_unknown_once_costs_nothing_but_the_second_try(names: Any) -> None:
@@ -168,9 +172,13 @@ async def test_a_bad_certificate_closes_the_provider_before_a_byte_is_sent(
         await check_unreachable(it, await it.ask(), "2 bad-certificate")
         assert len(it.rows) == 1  # it is not tried again
         assert (await it.ask()).code == "no_usable_lane"
-        it.clock.ahead += 299
+        it.clock.ahead += 290
         assert (await it.ask()).code == "no_usable_lane"
         assert len(it.rows) == 1
+        it.clock.ahead += 11
+        assert (await it.ask()).code == "upstream_failed"
+        assert it.rows == ["2 bad-certificate"] * 2
+        assert it.proxy.requests == []
 
 
 async def test_a_good_certificate_is_served(ca: trustme.CA, ca_file: str) -> None:
@@ -196,12 +204,30 @@ async def test_fault_9_an_upstream_that_reads_no_more_is_heard_to_its_end(stream
     async def script(peer: Peer) -> None:
         await peer.request()
         peer.stop_listening()
-        await peer.send_sliced(json_reply(DOWN, b"connection: close"), 3)
+        await peer.send_sliced(sse(HELLO, STOP, DONE) if stream else json_reply(GOOD), 3)
         peer.writer.close()
 
     async with rig(script) as it:
-        assert (await it.ask(stream)).status == 200
-        assert it.rows == ["24 provider-down", "ok"]
+        told = await it.ask(stream)
+        assert told.body == (HELLO + STOP + DONE if stream else json.dumps(GOOD).encode())
+        assert it.rows == ["ok"]
+
+
+async def test_fault_9_an_answer_before_the_whole_question_is_heard_to_its_end() -> None:
+    """The upstream reads the head only; what it does not read fills every buffer on the way."""
+
+    async def script(peer: Peer) -> None:
+        await peer.reader.readuntil(b"\r\n\r\n")
+        await peer.send_sliced(json_reply(GOOD), 3)
+        while not it.rows:  # noqa: ASYNC110  nothing is read meanwhile
+            await asyncio.sleep(0.001)
+
+    async with rig(script) as it:
+        large = HELLO_ASK | {"metadata": {"x": "y" * (9 << 20)}}
+        reply = await it.http.post("/v1/chat/completions", json=large)
+        assert (reply.json(), it.rows) == (GOOD, ["ok"])
+        await it.settle()
+        assert it.upstream.open_connections == 0  # half a question was sent on it
 
 
 async def test_fault_10_a_kept_connection_that_died_in_silence_is_left_for_a_new_one() -> None:

@@ -1,4 +1,4 @@
-"""Faults 61 and 62: the first seconds of a day, and machines that live by another time."""
+"""Faults 59-65: clocks that jump, the first seconds of a day, machines that sleep or live by another time."""
 
 import time
 from collections import Counter
@@ -10,9 +10,10 @@ from keywheel import sim
 from keywheel.config import Config
 from keywheel.core.attempts import Ended, Send
 from keywheel.core.policy import Limits
-from keywheel.core.types import Answered
+from keywheel.core.types import Answered, Failed
 from keywheel.engine import Engine, Terms
 from keywheel.wire.ask import read
+from keywheel.wire.faults import Phase, Reply, judge
 from tests.faults.rig import ShiftedClock, engine_for
 
 MIDNIGHT = 1_795_651_200.0  # 2026-11-26 00:00 UTC
@@ -75,6 +76,85 @@ def test_fault_62_the_day_is_utcs_wherever_the_machine_stands(
     finally:
         monkeypatch.undo()
         time.tzset()
+
+
+@pytest.mark.parametrize(
+    "wall",
+    [MIDNIGHT + 3600, MIDNIGHT - 3600, 0.0],
+    ids=["59 an hour on", "59 an hour back", "59 to 1970"],
+)
+def test_a_wall_clock_that_jumps_changes_no_block_and_no_day(
+    wall: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("keywheel.engine.time.time", lambda: MIDNIGHT)
+    engine = engine_for(Config(), sim.scenario("calm"), ShiftedClock())
+    refuse(engine, 50.0)
+    before = blocked(engine), resets(engine), used(engine)
+    assert before[0] == pytest.approx([50.0], abs=5.0)
+    monkeypatch.setattr("keywheel.engine.time.time", lambda: wall)
+    assert (resets(engine), used(engine)) == before[1:]
+    assert blocked(engine) == pytest.approx(before[0], abs=5.0)
+
+
+@pytest.mark.parametrize("monotonic", [True, False], ids=["64 goes on", "64 stands still"])
+def test_after_a_night_asleep_the_date_is_right_and_no_block_is_shorter(monotonic: bool) -> None:
+    """Some systems stop the monotonic clock; then the upstream's `Date` tells of the night."""
+    clock = Hand()
+    engine = engine_for(Config(), sim.scenario("calm"), clock)
+    clock.now = MIDNIGHT - 3600
+    under_way = engine.open(read(ASK, "chat"), Terms("before the night"))
+    assert isinstance(engine.advance(under_way), Send)
+    refuse(engine, 600.0)
+    assert (used(engine), blocked(engine)) == (3, [600.0])  # with the one that followed
+    if monotonic:
+        clock.now += 8 * 3600
+        assert blocked(engine) == []
+    else:
+        engine.note(lambda pool, _now: pool.set_skew(8 * 3600.0))
+        assert blocked(engine) == [600.0]
+    assert used(engine) == 0
+    assert resets(engine) > clock.now + 3600
+    engine.advance(under_way, Ended(clock.now, Answered(0.1, 0.1)))
+    assert used(engine) == 0  # it was sent on the day before
+    assert sum(herd(engine, 3).values()) == 3
+    assert used(engine) == 3
+    assert engine.pool.open_leases == 0
+
+
+@pytest.mark.parametrize("ahead", [600.0, -600.0], ids=["65 ahead", "65 behind"])
+def test_the_upstreams_clock_decides_the_day_and_the_report_says_so(ahead: float) -> None:
+    clock = Hand()
+    engine = engine_for(Config(), sim.scenario("calm"), clock)
+    clock.now = MIDNIGHT - (300 if ahead > 0 else -300)
+    herd(engine, 1)
+    engine.note(lambda pool, _now: pool.set_skew(ahead))
+    assert used(engine) == 0  # that was another day for the upstream
+    herd(engine, 2)
+    assert used(engine) == 2
+    told = engine.state()
+    assert told["clock_skew"] == ahead
+    assert "clock-skew" in [trouble["code"] for trouble in told["troubles"]]
+
+
+SPENT = b'{"error":{"code":429,"message":"Rate limit exceeded: free-models-per-min."}}'
+
+
+def refuse(engine: Engine, seconds: float) -> None:
+    """One request whose first account is closed for so long; the second one answers."""
+    now = engine.clock()
+    flow = engine.open(read(ASK, "chat"), Terms(f"{now}-refused"))
+    assert isinstance(engine.advance(flow), Send)
+    reply = Reply(Phase.HEADERS, 429, {"x-ratelimit-reset": f"{now + seconds}"}, SPENT)
+    verdict = judge(reply, now=now)
+    assert verdict
+    assert isinstance(engine.advance(flow, Ended(now, Failed(verdict, 0.1))), Send)
+    engine.advance(flow, Ended(now, Answered(0.1, 0.1)))
+
+
+def blocked(engine: Engine) -> list[float]:
+    """Seconds that keys are still closed."""
+    now, keys = engine.clock(), engine.report()["keys"]
+    return [key["until"] - now for key in keys if key["state"] != "open"]
 
 
 def used(engine: Engine) -> int:

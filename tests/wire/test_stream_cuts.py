@@ -73,7 +73,9 @@ def test_the_lf_of_a_split_crlf_is_passed_on_after_the_end_but_not_after_an_erro
     scanner = Scanner(CHAT)
     assert scanner.feed(b"data: [DONE]\r\n\r") == b"data: [DONE]\r\n\r"
     assert scanner.done
+    assert scanner.mend() == b"\n"  # unless it comes
     assert scanner.feed(b"\ndata: more\r\n\r\n") == b"\n"
+    assert scanner.mend() == b""
     assert scanner.feed(b"\n") == b""
     scanner = Scanner(CHAT)
     assert scanner.feed(with_eol(ERROR, b"\r\n")[:-1]) == b""

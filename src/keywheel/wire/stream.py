@@ -121,7 +121,10 @@ class Scanner:
         return None if self.done else "done-missing"
 
     def mend(self) -> bytes:
-        """The end marker that is missing, for the dialects whose clients wait for one."""
+        """What is missing: the end marker, for the dialects whose clients wait for one, or the LF of its CR LF that
+        nobody waits for."""
+        if self.done:
+            return b"\n" if self._split_end and self.eol == b"\r\n" else b""
         return b"data: [DONE]" + self.eol * 2 if self._dialect.mends else b""
 
     def _feed_with_care(self, data: bytes) -> bytes:
