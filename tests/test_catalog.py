@@ -21,22 +21,27 @@ MODEL = {"id": "a/b:free", "context_length": 4096, "pricing": {"prompt": "0", "c
 NOON = datetime(2026, 10, 5, 12, tzinfo=UTC).timestamp()
 
 
+def reply(status: int, body: bytes | dict[str, object], *headers: str) -> bytes:
+    content = body if isinstance(body, bytes) else json.dumps(body).encode()
+    length = f"content-length: {len(content)}"
+    lines = [f"HTTP/1.1 {status} X", *headers, length, "connection: close", "", ""]
+    return "\r\n".join(lines).encode() + content
+
+
 class Server:
-    """Answers every request with the same bytes and closes; notes what it was asked."""
+    """Answers every request with the same bytes, save for those in `answers` by path; notes what it was asked."""
 
     def __init__(self) -> None:
         self.asked: list[bytes] = []
         self.answer = b""
+        self.answers: dict[bytes, bytes] = {}
         self._listening = socket.create_server(("127.0.0.1", 0))
         self.url = f"http://127.0.0.1:{self._listening.getsockname()[1]}/api/v1"
         self._thread = threading.Thread(target=self._serve, daemon=True)
         self._thread.start()
 
     def reply(self, status: int, body: bytes | dict[str, object], *headers: str) -> None:
-        content = body if isinstance(body, bytes) else json.dumps(body).encode()
-        length = f"content-length: {len(content)}"
-        lines = [f"HTTP/1.1 {status} X", *headers, length, "connection: close", "", ""]
-        self.answer = "\r\n".join(lines).encode() + content
+        self.answer = reply(status, body, *headers)
 
     def close(self) -> None:
         self._listening.shutdown(socket.SHUT_RDWR)
@@ -54,7 +59,7 @@ class Server:
                 while b"\r\n\r\n" not in request:
                     request += connection.recv(65536)
                 self.asked.append(request)
-                connection.sendall(self.answer)
+                connection.sendall(self.answers.get(request.split()[1], self.answer))
 
 
 @pytest.fixture
@@ -80,11 +85,46 @@ def facts(**data: object) -> dict[str, object]:
 def test_models_are_asked_for_without_a_key(server: Server, catalog: Catalog) -> None:
     server.reply(200, {"data": [MODEL]})
     assert [entry.id for entry in catalog.models()] == ["a/b:free"]
-    (request,) = server.asked
-    assert request.startswith(b"GET /api/v1/models HTTP/1.1\r\n")
-    assert b"authorization" not in request.lower()
+    paths = (b"/api/v1/models", b"/api/v1/embeddings/models")
+    assert [asked.split()[1] for asked in server.asked] == [*paths]
+    assert b"authorization" not in b"".join(server.asked).lower()
+    request = server.asked[0]
     assert b"accept-encoding: identity" in request.lower()
     assert b"user-agent: keywheel\r\n" in request.lower()
+
+
+def test_embedding_models_have_a_list_of_their_own_of_which_no_other_is_believed(
+    server: Server, catalog: Catalog
+) -> None:
+    vectors = {"id": "c/d:free", "architecture": {"output_modalities": ["embeddings"]}}
+    entries = [
+        MODEL,
+        MODEL | vectors,
+        MODEL | {"id": "e/chat:free"},
+        MODEL | vectors | {"id": "a/b:free"},
+    ]
+    server.answers = {b"/api/v1/embeddings/models": reply(200, {"data": entries})}
+    server.reply(200, {"data": [MODEL]})
+    first, second = catalog.models()
+    assert (first.id, first.model.embeds) == ("a/b:free", False)
+    assert (second.id, second.model.embeds, second.why_not) == ("c/d:free", True, None)
+
+
+@pytest.mark.parametrize("status", [404, 401, 503, 200])
+def test_without_a_list_of_embedding_models_chats_go_on_and_what_is_known_stays(
+    server: Server, catalog: Catalog, status: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("DEBUG", "keywheel.catalog")
+    vectors = MODEL | {"id": "c/d:free", "architecture": {"output_modalities": ["embeddings"]}}
+    server.reply(200, {"data": [MODEL]})
+    server.answers = {b"/api/v1/embeddings/models": reply(status, b"<html>")}
+    assert [entry.id for entry in catalog.models()] == ["a/b:free"]
+    (record,) = caplog.records
+    assert "embedding" in record.getMessage()
+    server.answers = {b"/api/v1/embeddings/models": reply(200, {"data": [vectors]})}
+    assert [entry.id for entry in catalog.models()] == ["a/b:free", "c/d:free"]
+    server.answers = {b"/api/v1/embeddings/models": reply(status, b"<html>")}
+    assert [entry.id for entry in catalog.models()] == ["a/b:free", "c/d:free"]
 
 
 def test_a_key_travels_in_its_header_only(server: Server, catalog: Catalog) -> None:

@@ -177,8 +177,8 @@ def test_every_setting_has_one_variable(setting: Any) -> None:
         ("gateway.prot = 1", "gateway.prot", "did you mean gateway.port?"),
         ("gatway.port = 1", "gatway.port", "did you mean gateway?"),
         ("accounts.a.perday = 1", "accounts.a.perday", "did you mean accounts.a.per_day?"),
-        ("log.zzz = 1", "log.zzz", "known: format, level"),
-        ("[log.zzz]", "log.zzz", "known: format, level"),
+        ("log.zzz = 1", "log.zzz", "known: decisions, format, level"),
+        ("[log.zzz]", "log.zzz", "known: decisions, format, level"),
         ("[gatewy]", "gatewy", "did you mean gateway?"),
     ],
 )

@@ -2,6 +2,7 @@
 
 import hashlib
 import hmac
+import logging
 import time
 from collections.abc import Generator
 from dataclasses import dataclass
@@ -19,6 +20,8 @@ from keywheel.wire.facts import KeyFacts, read_balance, read_key
 from keywheel.wire.loose import BadCatalogue
 from keywheel.wire.models import Entry, read_models
 from keywheel.wires import LOST, Wire
+
+log = logging.getLogger("keywheel.catalog")
 
 MAX_BYTES = 16 * 1024 * 1024  # the real list has about 2 MB
 TIMEOUT = 10.0  # seconds of silence
@@ -63,6 +66,7 @@ class Catalog:
         wire.open()  # certificates are read now, so that their fault is told now
         self._base = base_url.rstrip("/")
         self._salt = salt
+        self._embedding: tuple[Entry, ...] = ()
         self._http = httpx2.Client(
             headers=HEADERS,
             timeout=TIMEOUT,
@@ -98,8 +102,20 @@ class Catalog:
         self._http.close()
 
     def models(self) -> tuple[Entry, ...]:
-        """Every model the upstream lists. Raises `Unavailable`."""
-        return self._list("/models")
+        """Every model the upstream lists, the embedding models of their own list last. Raises `Unavailable`."""
+        listed = self._list("/models")
+        known = {entry.id for entry in listed}
+        return (*listed, *(entry for entry in self._embedding_models() if entry.id not in known))
+
+    def _embedding_models(self) -> tuple[Entry, ...]:
+        """Where there is no such list, or it cannot be read, what is known stays: at first nothing. Chats need none."""
+        try:
+            found = self._list("/embeddings/models")
+        except Unavailable as error:
+            log.debug("the list of embedding models could not be read: %s", error)
+        else:
+            self._embedding = tuple(entry for entry in found if entry.model.embeds)
+        return self._embedding
 
     def visible(self, secret: Secret) -> frozenset[str]:
         """The models that the settings of the key's account allow. Raises `Unavailable`."""

@@ -41,6 +41,7 @@ from keywheel.keeper import Keeper
 from keywheel.keys import KeyEntry
 from keywheel.secret import Secret
 from keywheel.stores import Figures, State
+from keywheel.trail import Trail
 from keywheel.wire.ask import Request
 from keywheel.wire.menu import Menu, menu
 from keywheel.wire.models import Entry
@@ -126,6 +127,9 @@ class Engine:
         self._salt = os.urandom(32)
         self._books = books_of(state, config, self.clock, worker) if state else None
         self._keeper: Keeper | None = None
+        self._trail = Trail.of(config.log.decisions, worker)
+        if self._trail:
+            self.pool.watch = self._trail.see
         self._arrange()
         if self._books:
             self._remember(self._books)
@@ -153,12 +157,18 @@ class Engine:
         self._keeper.start()
         if self._books:
             self._books.start(self)
+        if self._trail:
+            self._trail.start()
 
     def close(self) -> None:
         """End the background work, and write down what is to be kept. Calling it again does nothing."""
         with self._lock:
             keeper, self._keeper = self._keeper, None
             books, self._books = self._books, None
+            trail, self._trail = self._trail, None
+        if trail:
+            self.pool.watch = None
+            trail.close()
         if keeper:
             keeper.stop()
         if books:
@@ -183,7 +193,9 @@ class Engine:
         """The next step of a request, or its result. `Take` is handed out only where it may block for long."""
         while True:
             step = self._advance(flow, report)
-            if not isinstance(step, Take) or (self._books and not self._books.inline):
+            if not isinstance(step, Take) or (
+                self._books and not self._books.inline and step.lease.days
+            ):
                 return step
             report = self.take(step)
 
@@ -249,7 +261,7 @@ class Engine:
     # --- which models ----------------------------------------------------------------------------
 
     def _ask(self, request: Request, terms: Terms, now: float) -> Ask:
-        wish = self.menu.wish(request.model, request.models, now)
+        wish = self.menu.wish(request.model, request.models, now, request.needs)
         limits = self.config.limits
         usual = limits.stream_deadline if request.stream else limits.deadline
         return Ask(
@@ -260,7 +272,7 @@ class Engine:
             models=wish.models,
             strategy=wish.strategy,
             first=wish.first,
-            pinned=terms.pinned or limits.fallback == "never",
+            pinned=terms.pinned or wish.pinned or limits.fallback == "never",
             deadline=now + min(usual, terms.patience or usual),
             max_wait=terms.max_wait,
             conversation=self._fingerprint(request.conversation, terms.client),
@@ -345,7 +357,8 @@ class Engine:
         """The read model behind `GET /admin/state`."""
         with self._lock:
             expires = {entry.id: entry.expires for entry in self.menu.ordered}
-            told = overview(self.pool, self.summed(others), self.clock(), expires)
+            trouble = self._books.trouble if self._books else None
+            told = overview(self.pool, self.summed(others), self.clock(), expires, trouble)
         return sums.add(told, others)
 
     def summed(self, others: Sequence[sums.Part]) -> Stats:
@@ -373,7 +386,7 @@ class Engine:
         with self._lock:
             found = self.pool.survey(USUAL, self.clock())
             ids = [model.model.id for model, why in found if why != "closed"]
-        paid = [entry for entry in self.menu.ordered if not entry.model.free]
+        paid = [e for e in self.menu.ordered if not e.model.free and not e.model.embeds]
         return [*(self.menu.entries[id] for id in ids), *paid]
 
     def history(self, since: float, until: float) -> tuple[Figures, ...]:

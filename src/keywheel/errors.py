@@ -33,8 +33,8 @@ class StoreError(Error):
 class RequestFailed(Error):
     """A request ended without an answer.
 
-    `retry_after`: seconds, None if nobody knows. `attempts`: upstream requests made. `request_id`: what `explain` takes,
-    empty where the request was refused before it began.
+    `retry_after`: seconds, None if nobody knows. `attempts`: upstream requests made. `request_id`: for
+    `explain`, empty where the request was refused before it began.
     """
 
     status: int = 500

@@ -50,7 +50,7 @@ def passed_on(headers: Headers) -> Headers:
     return (*OWN_HEADERS, *kept)
 
 
-def terms(request_id: str, headers: Mapping[bytes, bytes], stream: bool) -> Terms:
+def terms(request_id: str, headers: Mapping[bytes, bytes], stream: bool, client: str = "") -> Terms:
     """The hints a client gives. One that cannot be read is as good as none.
 
     The SDKs' read time-out bounds the time between two pieces, so it bounds a plain answer and no stream.
@@ -63,6 +63,7 @@ def terms(request_id: str, headers: Mapping[bytes, bytes], stream: bool) -> Term
         min(hints) if hints else None,
         _seconds(headers.get(b"x-keywheel-max-wait")) or 0.0,
         headers.get(b"x-keywheel-fallback", b"").lower() == b"off",
+        client,
     )
 
 

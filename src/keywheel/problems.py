@@ -10,7 +10,7 @@ from keywheel.core.attempts import Refused
 from keywheel.core.spread import spread
 from keywheel.core.types import DAY, NoLane, Verdict
 from keywheel.errors import REFUSALS, RequestFailed, UpstreamFailed
-from keywheel.wire.replies import error_body
+from keywheel.wire.replies import error_body, is_openrouters
 
 SDK_PATIENCE = 120.0  # seconds that the OpenAI SDKs wait for a Retry-After by themselves
 MENTIONED = 5  # models named in a message
@@ -44,8 +44,8 @@ class Problem:
             headers["x-should-retry"] = "false"
         return headers
 
-    def body(self, dialect: str) -> bytes:
-        """The body of an answer, in the shape of a dialect."""
+    def body(self, dialect: str = "chat", path: str = "") -> bytes:
+        """The body of an answer, in the shape of a dialect and as the API has it to which the path belongs."""
         return error_body(
             dialect,
             status=self.status,
@@ -54,6 +54,7 @@ class Problem:
             type=self.type,
             param=self.param,
             extra=self.extra,
+            openrouter=is_openrouters(path),
         )
 
     def exception(self, attempts: int) -> RequestFailed:

@@ -206,22 +206,3 @@ SCENES = {
     "api-key": Scene(_answered),
     "facts": Scene(_reported),
 }
-
-
-# --- what does not hold yet ----------------------------------------------------------------------
-
-CODES = (
-    "the twins under /api/v1 answer errors with a word for `code`; OpenRouter's is a number, and its own SDKs "
-    "raise ResponseValidationError instead of the error that the status has"
-)
-UNLISTED = (
-    "no model that makes embeddings is ever used: GET /models lists text models alone, and of other lists "
-    "it would be left out as 'not a chat model'"
-)
-_STRICT = ("openrouter-python", "openrouter-npm")
-_EMBEDDING = ("openai-python-3", "openai-python-2", "openai-npm", *_STRICT)
-
-#: (client, scene) → why it fails.
-KNOWN = {
-    (client, scene): CODES for client in _STRICT for scene in ("error", "refused", "spent", "cut")
-} | {(client, "embeddings"): UNLISTED for client in _EMBEDDING}

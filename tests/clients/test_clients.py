@@ -10,7 +10,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 import pytest
 
 from tests.clients.clients import CLIENTS, Client
-from tests.clients.scenes import KNOWN, SCENES
+from tests.clients.scenes import SCENES
 from tests.clients.stage import Outcome, play
 
 pytestmark = pytest.mark.timeout(400)  # the first one waits for an installation
@@ -43,9 +43,7 @@ def _matrix() -> Iterator[object]:
     for client in CLIENTS:
         marks = [] if client.of_python else [NEEDS_NPM]
         for scene in client.scenes:
-            known = KNOWN.get((client.name, scene))
-            xfail = [pytest.mark.xfail(reason=known, strict=True)] if known else []
-            yield pytest.param(client, scene, id=f"{client.name}-{scene}", marks=marks + xfail)
+            yield pytest.param(client, scene, id=f"{client.name}-{scene}", marks=marks)
 
 
 NEEDS_NPM = pytest.mark.skipif(shutil.which("npm") is None, reason="npm is not installed")

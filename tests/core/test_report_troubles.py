@@ -36,6 +36,15 @@ def test_a_sound_pool_has_no_trouble() -> None:
     assert told(pool()) == {}
 
 
+def test_what_is_wrong_with_the_store_is_told_among_the_rest_by_its_gravity() -> None:
+    made = pool()
+    run(made, failed("bad-key"))
+    state = trouble("state-unusable", "host", "state", since=NOON, said="the disk is full")
+    found = findings(made, Stats(NOON), NOON, state)
+    assert [each.code for each in found] == ["state-unusable", "dead-key"]
+    assert "the disk is full" in found[0].cause
+
+
 # --- the ten staged troubles -----------------------------------------------------------------------
 
 
@@ -288,7 +297,7 @@ def test_the_words_are_whole_sentences_with_known_values(code: str) -> None:
     assert words.severity in SEVERITIES
     known = {
         "scope", "name", "count", "row", "reason", "used", "limit", "per_hour", "left", "number", "seconds",
-        "direction", "counts",
+        "direction", "counts", "said",
     }  # fmt: skip
     for text in (words.cause, words.action):
         assert {field for _, field, _, _ in string.Formatter().parse(text) if field} <= known

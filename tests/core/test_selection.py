@@ -588,3 +588,56 @@ def test_a_survey_has_the_order_in_which_requests_are_served() -> None:
     learn(made, "m1", 25.0)
     first, _ = made.survey(ASK, NOON)[0]
     assert first.model.id == take(made).model != "m1"
+
+
+# --- embeddings ------------------------------------------------------------------------------------
+
+VECTORS = Ask(tokens=100, needs=frozenset({"embeddings"}))
+
+
+def mixed(*more: Model) -> Pool:
+    return pool(models=[model("m1"), model("v1", can=["embeddings"]), *more])
+
+
+def test_words_never_come_from_an_embedding_model_and_vectors_from_no_other() -> None:
+    made = mixed(model("v2", can=["embeddings"]))
+    both = ("v1", "m1")
+    for ask in (ASK, ASK._replace(models=both), ASK._replace(first="v1")):
+        assert take(made, ask).model == "m1"
+    assert refusal(made, ASK._replace(first="v1", pinned=True)).cause == "empty"
+    for ask in (VECTORS, VECTORS._replace(models=both), VECTORS._replace(first="m1")):
+        assert take(made, ask).model == "v1"
+    assert take(made, VECTORS._replace(first="v2", pinned=True)).model == "v2"
+
+
+def test_a_list_without_embedding_models_says_what_is_missing() -> None:
+    found = refusal(pool(models=("m1", "m2")), VECTORS)
+    assert (found.cause, found.missing) == ("unfit", ("embeddings",))
+    named = refusal(pool(models=("m1", "m2")), VECTORS._replace(models=("m1",)))
+    assert (named.cause, named.missing) == ("unfit", ("embeddings",))
+
+
+def test_embedding_models_are_not_offered_to_those_who_chat_nor_the_other_way_round() -> None:
+    made = mixed(model("m2", can=["tools"]))
+    wants = ASK._replace(needs=frozenset({"tools"}), models=("m1",))
+    found = refusal(made, wants)
+    assert (found.missing, found.others) == (("tools",), ("m2",))
+    assert refusal(made, ASK._replace(tokens=10**7)).missing == ("context",)
+    assert refusal(made, ASK._replace(tokens=10**7)).others == ()
+
+
+def test_what_an_account_sees_of_the_list_of_text_models_says_nothing_of_the_others() -> None:
+    made = mixed()
+    made.see_models("k1", frozenset({"m1"}), NOON)
+    made.see_models("k2", frozenset({"m1"}), NOON)
+    assert take(made, VECTORS).model == "v1"
+
+
+def test_how_fast_vectors_come_says_nothing_of_words() -> None:
+    made, plain = mixed(), pool(models=["m1"])
+    for _ in range(20):
+        run(made, answered(ttft=0.01, total=0.01), VECTORS)
+    for each in (made, plain):
+        each.roster.fade(NOON + 3_600, 1e9)
+    first, second = (each.roster.models["m1"].learnt.prior for each in (made, plain))
+    assert first == second

@@ -44,10 +44,11 @@ def open_page(browser: Browser, width: int = 1280, scheme: str = "light") -> Pag
     return page
 
 
-def show(page: Page, address: str, state: Json) -> None:
-    """The page of a running gateway, with another state than the gateway's."""
+def show(page: Page, address: str, state: Json, why: Json | None = None) -> None:
+    """The page of a running gateway, with another state than the gateway's. `why`: what it explains of any request."""
     page.add_init_script(STREAM % json.dumps(json.dumps(state)))
     page.route("**/admin/state", lambda route: route.fulfill(json=state))
+    page.route("**/admin/explain/*", lambda route: route.fulfill(json=why or explanation()))
     page.goto(address)
     page.wait_for_selector("#link.is-live")
 
@@ -55,6 +56,60 @@ def show(page: Page, address: str, state: Json) -> None:
 def example() -> Json:
     """A small pool with several troubles."""
     return json.loads(EXAMPLE.read_text())
+
+
+def explanation() -> Json:
+    """A request that fell back once, of the example's pool."""
+    served = {"key": "secondary", "account": "lab", "model": "b/large-70b:free"}
+    failed = {"key": "quaternary", "account": "account4", "model": "a/small-8b:free"}
+    at = 1_791_201_344.0
+    told = {"ways": 3, "left_today": 49, "left_this_minute": 18, "at_home": False, "no_lane": None}
+    why = "the first usable model, with the key whose account has most left"
+    first = [
+        _candidate("a/small-8b:free", 1, 3.1, 3.1, None),
+        _candidate("b/large-70b:free", 2, 2.9, 3.3, "a better one was usable"),
+        _candidate("d/coder-32b:free", 4, 6.0, 3.3, "a better one was usable"),
+    ]
+    second = [
+        _candidate("a/small-8b:free", 1, 3.1, 6.2, "the model is closed for now", at + 16),
+        _candidate("b/large-70b:free", 2, 2.9, 3.3, None),
+        first[2],
+    ]
+    second.sort(key=lambda candidate: candidate["felt_s"])
+    attempt = {"tokens_in": 0, "tokens_out": 0, "at": at + 1}
+    return {
+        "schema_version": 1, "request_id": "r042", "began": at, "dialect": "chat", "outcome": "ok", "status": 200,
+        "code": None, "seconds": 2.9, "served_by": served,
+        "asked": {
+            "tokens": 1_240, "reply_tokens": 400, "stream": True, "needs": ["json_schema"], "models": [], "first": None,
+            "pinned": False, "strategy": None, "follow_up": False, "deadline": at + 120,
+        },
+        "decisions": [
+            {"at": at, "chosen": failed, "why": why, "candidates": first, **told},
+            {"at": at + 1, "chosen": served, "why": why, "candidates": second, **told},
+        ],
+        "attempts": [
+            {
+                **failed, **attempt, "row": "20 upstream-pool", "scope": "model", "ok": False, "ttft_ms": None,
+                "duration_ms": 640.0, "means": "429 of the provider's pool: every key alike",
+            },
+            {
+                **served, **attempt, "row": "ok", "scope": None, "ok": True, "ttft_ms": 510.0, "duration_ms": 2_260.0,
+                "means": None,
+            },
+        ],
+    }  # fmt: skip
+
+
+def _candidate(
+    id: str, rank: int, answer: float, failures: float, why: str | None, until: float | None = None
+) -> Json:
+    place = (rank - 1) * math.log(1.3)
+    felt = (answer + failures) * math.exp(place)
+    return {
+        "id": id, "rank": rank, "score": math.log(felt), "felt_s": felt,
+        "parts": {"answer_s": answer, "failures_s": failures, "place": place}, "until": until, "why_not": why,
+    }  # fmt: skip
 
 
 def busy() -> Json:

@@ -10,7 +10,7 @@ from keywheel.config import Config, GatewaySettings
 from keywheel.core.policy import Limits
 from keywheel.secret import Secret
 from keywheel.sim import Account, Scenario
-from tests.dashboard.stage import ADMIN, Browser, Page, busy, example, open_page, show
+from tests.dashboard.stage import ADMIN, Browser, Page, busy, example, explanation, open_page, show
 from tests.journeys.rig import Rig, rig
 
 GATEWAY = GatewaySettings(admin_token=Secret(ADMIN))
@@ -206,9 +206,15 @@ def salted(value: Any, salt: Callable[[], str], field: str = "") -> Any:
 @pytest.mark.parametrize("payload", PAYLOADS)
 def test_hostile_texts_are_shown_as_text(running: Rig, page: Page, payload: str) -> None:
     page.on("dialog", lambda dialog: page.troubles.append(dialog.message))
-    show(page, running.address, salted(example(), lambda: payload))
+    show(
+        page,
+        running.address,
+        salted(example(), lambda: payload),
+        salted(explanation(), lambda: payload),
+    )
     page.hover("#ways tbody .cell >> nth=0")
     page.click("#requests summary >> nth=1")
+    page.wait_for_selector("#requests .candidates")
     seen = page.evaluate("document.body.textContent")
     assert seen.count(payload.replace("\0", "\ufffd")) + seen.count(payload) > 50
     assert page.evaluate("window.pwned") is None
@@ -229,6 +235,77 @@ def test_the_grid_is_one_stop_and_is_walked_with_arrows(running: Rig, page: Page
     assert "no end known" in told
     page.keyboard.press("Tab")
     assert page.evaluate("document.activeElement.closest('#ways')") is None
+
+
+def open_first(page: Page) -> None:
+    """With the keyboard."""
+    page.focus("#requests summary >> nth=0")
+    page.keyboard.press("Enter")
+
+
+def test_a_request_that_is_opened_says_why_it_went_there(page: Page) -> None:
+    with rig() as it:
+        it.world.script("502")
+        it.chat()
+        visit(page, it)
+        open_first(page)
+        page.wait_for_selector("#requests .candidates")
+        text = page.inner_text("#requests")
+        first, second = it.http.get("/admin/explain").json()["requests"][0], it.attempts
+        told = it.http.get(f"/admin/explain/{first['request_id']}").json()
+        assert [f"Decision {n} of 2" in text for n in (1, 2)] == [True, True]
+        assert "502, 503, `provider_unavailable`" in text
+        assert "the model is closed for now until" in text
+        taken = page.locator("#requests tr[data-chosen=true] th").all()
+        ids = [decision["chosen"]["model"] for decision in told["decisions"]]
+        assert (
+            [row.get_attribute("title") for row in taken]
+            == ids
+            == [model for _, model, _ in second]
+        )
+        assert page.locator("#requests section[aria-label='Decision 1 of 2']").count() == 1
+        assert page.locator("[role=region][aria-label='Candidates of decision 1']").count() == 1
+        page.focus("#requests summary >> nth=0")
+        page.keyboard.press("Tab")
+        assert page.evaluate("document.activeElement.getAttribute('role')") == "region"
+        assert (page.evaluate("violations"), page.troubles) == ([], [])
+
+
+def test_an_explanation_is_asked_once(running: Rig, page: Page) -> None:
+    show(page, running.address, example())
+    for _ in range(3):
+        open_first(page)
+    page.wait_for_selector("#requests .candidates")
+    assert len([address for address in page.heard if "/admin/explain/" in address]) == 1
+
+
+def test_what_is_not_remembered_is_said(running: Rig, page: Page) -> None:
+    show(page, running.address, example())
+    page.unroute("**/admin/explain/*")
+    open_first(page)
+    page.wait_for_selector("#requests >> text=The gateway does not remember this request any more.")
+
+
+def test_a_gateway_that_does_not_answer_is_asked_again(running: Rig, page: Page) -> None:
+    show(page, running.address, example())
+    page.route("**/admin/explain/*", lambda route: route.abort())
+    open_first(page)
+    page.wait_for_selector("#requests >> text=The gateway does not answer.")
+    page.route("**/admin/explain/*", lambda route: route.fulfill(json=explanation()))
+    open_first(page)
+    open_first(page)
+    page.wait_for_selector("#requests .candidates")
+
+
+def fields(value: Any) -> set[str]:
+    if isinstance(value, dict):
+        return {*value} | {name for each in value.values() for name in fields(each)}
+    return {name for each in value for name in fields(each)} if isinstance(value, list) else set()
+
+
+def test_the_example_of_an_explanation_has_the_fields_of_a_real_one(running: Rig) -> None:
+    id = running.chat().headers["x-request-id"]
+    assert fields(explanation()) == fields(running.http.get(f"/admin/explain/{id}").json())
 
 
 def test_escape_closes_the_login_and_focus_returns(running: Rig, page: Page) -> None:
@@ -268,6 +345,8 @@ def test_it_fits_the_window_and_every_text_can_be_read(
 ) -> None:
     page = open_page(browser, width, scheme)
     show(page, running.address, busy())
+    page.click("#requests summary >> nth=1")
+    page.wait_for_selector("#requests .candidates")
     assert page.evaluate("document.documentElement.scrollWidth") == width
     assert page.evaluate(CONTRASTS) == []
     page.context.close()

@@ -76,26 +76,15 @@ REASONS = {
 
 # --- tests ----------------------------------------------------------------------------------------
 
+
 #: (framework, scene) → why it fails.
-CODES = (
-    "under /api/v1 the `code` of an error is a word; OpenRouter's is a number, and its SDK raises "
-    "ResponseValidationError instead of the error that the status has"
-)
-KNOWN = {("langchain-openrouter", scene): CODES for scene in REASONS}
-
-
 def _matrix(scenes: Collection[str]) -> list[object]:
     return [
-        pytest.param(each, scene, id=f"{each.id}-{scene}", marks=_marks(each, scene))
+        pytest.param(each, scene, id=f"{each.id}-{scene}")
         for each in FRAMEWORKS
         for scene in each.scenes
         if scene in scenes
     ]
-
-
-def _marks(framework: Framework, scene: str) -> list[pytest.MarkDecorator]:
-    known = KNOWN.get((framework.id, scene))
-    return [pytest.mark.xfail(reason=known, strict=True)] if known else []
 
 
 @pytest.mark.parametrize(("framework", "scene"), _matrix(SUCCEEDING))

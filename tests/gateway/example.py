@@ -41,7 +41,9 @@ class Stage:
         listed = [served(name) for name in models]
         self.engine.take_models(read_models(json.dumps({"data": listed}).encode()))
         self.engine.set_ready()
-        self.admin = Admin(self.engine, Readings(self.engine), Guard(GatewaySettings()), lambda: False)
+        self.admin = Admin(
+            self.engine, Readings(self.engine), Guard(GatewaySettings()), lambda: False
+        )
         self._number = 0
 
     def request(

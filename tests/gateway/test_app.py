@@ -2,6 +2,7 @@
 
 import json
 from itertools import product
+from typing import Any
 
 import pytest
 
@@ -173,12 +174,74 @@ async def test_a_401_says_how_to_authenticate() -> None:
         assert reply.headers["x-should-retry"] == "false"
         error = reply.json["error"]
         assert error["type"] == "authentication_error"
-        assert error["code"] == "unauthorized"
+        assert word(path, error) == "unauthorized"
+
+
+def word(path: str, error: dict[str, Any]) -> str:
+    """What an error is called: under /api/v1 OpenRouter's SDKs take nothing but a number for `code`."""
+    if isinstance(error["code"], str):
+        assert not path.startswith("/api/v1/") or path.endswith("/messages")
+        return error["code"]
+    return error["metadata"]["code"]
+
+
+async def test_the_line_knows_clients_by_their_tokens(monkeypatch: pytest.MonkeyPatch) -> None:
+    it = app(GatewaySettings(tokens=(Secret(TOKEN[::-1]), Secret(TOKEN))))
+    seen: list[str] = []
+    ask = it.engine.pool.select
+    monkeypatch.setattr(it.engine.pool, "select", lambda a, *more: seen.append(a.client) or ask(a, *more))  # fmt: skip
+    headers = (HOST, *CREDENTIALS["right token"])
+    assert (await it.call("POST", "/v1/chat/completions", headers, HELLO)).status == 200
+    assert seen == ["token2"]
 
 
 async def test_messages_are_refused_in_anthropics_shape() -> None:
-    body = (await app(SETTINGS["token configured"]).call("POST", "/v1/messages")).json
-    assert (body["type"], body["error"]["type"]) == ("error", "authentication_error")
+    for path in ("/v1/messages", "/api/v1/messages"):
+        body = (await app(SETTINGS["token configured"]).call("POST", path)).json
+        assert (body["type"], body["error"]["type"]) == ("error", "authentication_error")
+        assert body["error"]["code"] == "unauthorized"
+
+
+@pytest.mark.parametrize(
+    ("method", "path", "status", "code"),
+    [
+        ("POST", "chat/completions", 400, "model_not_free"),
+        ("POST", "responses", 400, "invalid_request"),
+        ("POST", "chat/../completions", 404, "not_found"),
+        ("GET", "nothing", 404, "not_found"),
+        ("GET", "no%74hing", 404, "not_found"),
+        ("GET", "models/no/such", 404, "not_found"),
+        ("PUT", "models", 405, "method_not_allowed"),
+    ],
+)
+async def test_openrouters_own_path_answers_with_the_status_for_a_code(
+    method: str, path: str, status: int, code: str
+) -> None:
+    """OpenAI's clients find the word where they look for it, OpenRouter's the number; the rest is the same."""
+    openai = (await app().call(method, f"/v1/{path}", body=HELLO | {"model": "no/such"})).json
+    other = await app().call(method, f"/api/v1/{path}", body=HELLO | {"model": "no/such"})
+    assert (other.status, openai["error"]["code"]) == (status, code)
+    error = other.json["error"]
+    assert (error.pop("code"), error.pop("metadata")["code"]) == (status, code)
+    assert error.keys() == openai["error"].keys() - {"code"}
+    assert (error["type"], error["param"]) == (openai["error"]["type"], openai["error"]["param"])
+
+
+@pytest.mark.parametrize(
+    ("path", "code", "word"),
+    [
+        ("/v1/chat/completions", "upstream_failed", None),
+        ("/api/v1/chat/completions", 502, "upstream_failed"),
+    ],
+)
+async def test_so_does_an_error_within_a_stream(path: str, code: object, word: object) -> None:
+    said = json.dumps({"choices": [{"index": 0, "delta": {"content": "Hi"}}]}).encode()
+    events = ((b"content-type", b"text/event-stream"),)
+    upstream = FakeUpstream(lambda: Scripted(headers=events, body=b"data: %b\n\n" % said))
+    reply = await app(upstream=upstream).call("POST", path, body=HELLO | {"stream": True})
+    last = json.loads(reply.body.strip().rpartition(b"data: ")[2])
+    assert (last["error"]["code"], last["error"].get("metadata", {}).get("code")) == (code, word)
+    assert last["choices"][0]["finish_reason"] == "error"
 
 
 @pytest.mark.parametrize(
@@ -348,7 +411,7 @@ async def test_wrong_methods_and_paths(
     method: str, path: str, status: int, code: str, allow: str | None
 ) -> None:
     reply = await app().call(method, path)
-    assert (reply.status, reply.json["error"]["code"]) == (status, code)
+    assert (reply.status, word(path, reply.json["error"])) == (status, code)
     assert reply.headers.get("allow") == allow
     assert reply.headers["x-should-retry"] == "false"
 

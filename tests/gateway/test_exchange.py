@@ -34,8 +34,8 @@ async def test_a_moment_that_is_not_believed_is_logged(monkeypatch: pytest.Monke
     reply = await it.call("POST", "/v1/chat/completions", (HOST,), HELLO)
     assert reply.status == 200
     assert [entry["event"] for entry in told] == ["upstream moment"]
-    assert "retry-after" in str(told[0]["refused"])
-    assert "-5" in str(told[0]["refused"])
+    assert "retry-after" in str(told[0]["extra"])
+    assert "-5" in str(told[0]["extra"])
 
 
 async def test_a_moment_that_is_believed_is_not_worth_a_line(

@@ -212,6 +212,35 @@ def test_a_refusal_says_what_to_do_and_no_token() -> None:
     assert TOKEN not in repr(vars(Guard(CLOSED)))
 
 
+@pytest.mark.parametrize(
+    ("settings", "headers", "client"),
+    [
+        (GatewaySettings(tokens=(Secret(TOKEN), Secret(OTHER))), [bearer(TOKEN)], "token1"),
+        (GatewaySettings(tokens=(Secret(TOKEN), Secret(OTHER))), [bearer(OTHER)], "token2"),
+        (
+            GatewaySettings(tokens=(Secret(TOKEN),)),
+            [bearer(TOKEN)],
+            "",
+        ),  # perhaps many with one token
+        (GatewaySettings(), [], ""),
+        (GatewaySettings(), [bearer(TOKEN)], ""),
+    ],
+)
+def test_clients_are_told_apart_by_their_tokens_and_called_by_a_place(
+    settings: GatewaySettings, headers: list[tuple[bytes, bytes]], client: str
+) -> None:
+    assert Guard(settings).admit([HOST, *headers]) == client
+
+
+@pytest.mark.parametrize(
+    "headers",
+    [[HOST], [HOST, bearer(ADMIN)], [HOST, bearer(TOKEN), bearer(OTHER)], [(b"host", b"evil.example"), bearer(TOKEN)]],
+)  # fmt: skip
+def test_who_is_let_in_upstream_is_who_may_pass(headers: list[tuple[bytes, bytes]]) -> None:
+    guard = Guard(GatewaySettings(tokens=(Secret(TOKEN), Secret(OTHER))))
+    assert guard.admit(headers) == guard.check(headers, Access.CLIENT) is not None
+
+
 def test_ten_thousand_wrong_tokens_are_wrong() -> None:
     guard = Guard(CLOSED)
     headers = [[HOST, bearer(f"{number:032}")] for number in range(10_000)]

@@ -312,6 +312,19 @@ async def test_an_offered_upgrade_excuses_nothing(wrong: bytes) -> None:
     assert await Client().refused(head) == (400, "invalid_request")
 
 
+async def test_a_refusal_has_the_shape_of_the_path() -> None:
+    """OpenRouter's SDKs take nothing but a number for `code`."""
+    many = b"".join(b"x-%d: 1\r\n" % number for number in range(HEADERS))
+    for path, code in (
+        (b"/v1/models", b'"code":"head_too_large"'),
+        (b"/api/v1/models", b'"code":431'),
+    ):
+        got = await Client().send(
+            b"GET " + path + b" HTTP/1.1\r\nhost: localhost\r\n" + many + b"\r\n"
+        )
+        assert code in got
+
+
 async def test_a_tunnel_is_refused() -> None:
     for target in (b"example:443", b"/"):
         head = b"CONNECT " + target + b" HTTP/1.1\r\nhost: localhost\r\n\r\n"

@@ -4,7 +4,8 @@ import asyncio
 
 import pytest
 
-from keywheel.gateway.connection import PAUSE_ABOVE, Connection, Phase
+from keywheel.gateway.connection import Connection, Phase
+from keywheel.gateway.sockets import PAUSE_ABOVE
 from keywheel.gateway.upstream import Pool, Response, UpstreamError
 from tests.gateway.test_intake import Wire
 
@@ -37,7 +38,7 @@ def chunk(data: bytes) -> bytes:
 
 async def begun(monkeypatch: pytest.MonkeyPatch) -> tuple[Connection, Response, Pool]:
     """A response whose head has come."""
-    monkeypatch.setattr("keywheel.gateway.connection._watch_readable", lambda _transport: None)
+    monkeypatch.setattr("keywheel.gateway.connection.watch_readable", lambda _transport: None)
     connection, pool = Connection(), Pool(1, 60.0)
     connection.connection_made(Line())
     pool.reserve()

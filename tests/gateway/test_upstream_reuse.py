@@ -5,7 +5,8 @@ import socket
 
 import pytest
 
-from keywheel.gateway.connection import PAUSE_ABOVE, READ_SIZE, Connection
+from keywheel.gateway.connection import Connection
+from keywheel.gateway.sockets import PAUSE_ABOVE, READ_SIZE
 from keywheel.gateway.upstream import Upstream, UpstreamError
 from tests.gateway.asking import BOTH_LOOPS, PATIENT, SHORT, ask, asking, fail, fetch, read_all
 from tests.gateway.rawserver import OK, Peer, answering, chunked, ending_with, reply, serving, until

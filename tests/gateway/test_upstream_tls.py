@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 import trustme
 
-from keywheel.gateway.connection import PAUSE_ABOVE, READ_SIZE
+from keywheel.gateway.sockets import PAUSE_ABOVE, READ_SIZE
 from keywheel.gateway.upstream import Timeouts, Upstream, UpstreamError
 from tests.gateway.asking import BOTH_LOOPS, PATIENT, fail, fetch
 from tests.gateway.rawserver import OK, Peer, answering, chunked, reply, serving

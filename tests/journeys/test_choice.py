@@ -8,6 +8,7 @@ import pytest
 from keywheel import sim
 from keywheel.config import Config, ModelSettings
 from tests.journeys.rig import HELLO, Rig, rig
+from tests.sim.client import EMBED, EMBED_ENTRY
 
 PICTURE = {"type": "image_url", "image_url": {"url": "data:image/png;base64,AA=="}}
 SEEING: dict[str, Any] = {
@@ -140,3 +141,44 @@ def test_with_leave_a_paid_model_is_used_by_name_until_the_days_sum_is_used_up()
         )
         assert (reply.status_code, reply.json()["error"]["code"]) == (429, "quota_exhausted")
         assert "paid_per_day" in reply.json()["error"]["message"]
+
+
+# --- embeddings ------------------------------------------------------------------------------------
+
+DEAR_VECTORS = EMBED_ENTRY | {"id": "someone/embed-large", "pricing": {"prompt": "0.1", "completion": "0"}}  # fmt: skip
+WITH_VECTORS = sim.Scenario(extra_models=(EMBED_ENTRY, DEAR_VECTORS))
+
+
+def embed(running: Rig, model: str, path: str = "/v1/embeddings") -> Any:
+    return running.http.post(path, json={"model": model, "input": "hello"})
+
+
+def test_embeddings_come_from_the_upstreams_list_of_embedding_models() -> None:
+    with rig(WITH_VECTORS) as running:
+        for model in ("auto", EMBED):
+            reply = embed(running, model)
+            assert (reply.status_code, reply.headers["x-keywheel-model"]) == (200, EMBED)
+        listed = {entry["id"] for entry in running.http.get("/v1/models").json()["data"]}
+        assert EMBED not in listed
+        for _ in range(5):
+            assert running.chat().status_code == 200
+        assert [model for _, model, _ in running.attempts].count(EMBED) == 2
+
+
+def test_what_makes_no_embeddings_or_costs_money_is_refused() -> None:
+    with rig(WITH_VECTORS) as running:
+        chats = running.engine.menu.ordered[0].id
+        for model in (chats, "someone/embed-large"):
+            reply = embed(running, model)
+            assert (reply.status_code, reply.json()["error"]["code"]) == (400, "model_not_free")
+        refused = running.chat(model=EMBED)
+        assert (refused.status_code, refused.json()["error"]["code"]) == (400, "model_not_free")
+        assert running.attempts == []
+
+
+def test_without_an_embedding_model_that_is_what_is_missing() -> None:
+    with rig() as running:
+        reply = embed(running, "auto")
+        error = reply.json()["error"]
+        assert (reply.status_code, error["code"]) == (400, "invalid_request")
+        assert error["missing"] == ["embeddings"]

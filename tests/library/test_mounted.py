@@ -83,7 +83,9 @@ async def test_without_tokens_nobody_from_elsewhere_is_served(sim: Simulator, cl
     transport = httpx2.ASGITransport(inner, client=client)  # pyright: ignore
     async with httpx2.AsyncClient(transport=transport, base_url="http://127.0.0.1") as http:
         reply = await http.get("/v1/models")
+        twin = await http.get("/api/v1/models")
     assert (reply.status_code, reply.json()["error"]["code"]) == (401, "unauthorized")
+    assert twin.json()["error"]["code"] == 401
     assert "gateway.tokens" in reply.json()["error"]["message"]
     await inner.aclose()
 

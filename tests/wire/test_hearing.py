@@ -219,6 +219,13 @@ def test_a_time_out_at_the_deadline_is_the_deadlines_doing() -> None:
     it = Hearing(CHAT, TIMES)
     assert row(it.lose("timeout-head", NOW + 119.0)) == "timeout"
     assert it.lose("timeout-head", NOW + 119.96) is Stage.EXPIRED
+    for kind in (
+        "unreachable",
+        "tls-handshake",
+        "pool",
+    ):  # the wait for a connection, too, ends with the request
+        assert it.lose(kind, NOW + 119.96, unsent=True) is Stage.EXPIRED
+        assert isinstance(it.lose(kind, NOW + 119.0, unsent=True), Failed)
     assert row(it.lose("reset", NOW + 119.96)) == "unreachable"
 
 

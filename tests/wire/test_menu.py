@@ -163,3 +163,48 @@ def test_the_real_list_has_all_four_pools() -> None:
     assert 0 < len(members["vision"]) < 15
     assert members["smart"]
     assert found.pools["code"].models[0] == "poolside/laguna-s-2.1:free"
+
+
+# --- embeddings ------------------------------------------------------------------------------------
+
+VECTORS = {"architecture": {"input_modalities": ["text"], "output_modalities": ["embeddings"]}}
+NEEDED = frozenset({"embeddings"})
+MIXED = (
+    *LIST,
+    *entries(listed("v/embed:free", **VECTORS), listed("w/paid-embed", "0.1", **VECTORS)),
+)
+
+
+def test_an_embedding_model_that_is_named_has_no_substitute() -> None:
+    """Vectors of different models cannot be compared."""
+    found = menu(MIXED, Taste(), NOW)
+    assert found.wish("v/embed:free", (), NOW, NEEDED) == Wish((), "v/embed:free", "ordered", pinned=True)  # fmt: skip
+    assert found.wish("auto", (), NOW, NEEDED) == Wish(strategy="ordered")
+    assert found.wish(None, ("v/embed:free",), NOW, NEEDED).models == ("v/embed:free",)
+
+
+@pytest.mark.parametrize(
+    ("model", "needs", "said"),
+    [
+        ("v/embed:free", frozenset[str](), r"\(not a chat model\).*GET /v1/models"),
+        ("a/tiny-3b:free", NEEDED, r"\(no embedding model\).*GET /embeddings/models"),
+        ("w/paid-embed", NEEDED, r"\(paid\).*allow_paid"),
+        ("x/unknown", NEEDED, "does not list it"),
+    ],
+)
+def test_chats_and_embeddings_have_models_of_their_own(
+    model: str, needs: frozenset[str], said: str
+) -> None:
+    found = menu(MIXED, Taste(), NOW)
+    for asked in ((model, ()), (None, (model,))):
+        with pytest.raises(ModelNotFree, match=said):
+            found.wish(*asked, NOW, needs)
+
+
+@pytest.mark.parametrize("strategy", ["balanced", "smartest"])
+def test_no_built_in_pool_and_no_strategy_puts_an_embedding_model_among_those_that_chat(
+    strategy: str,
+) -> None:
+    found = menu(MIXED, Taste(strategy, allow_paid=True), NOW)
+    assert [entry.model.embeds for entry in found.ordered].index(True) == len(found.ordered) - 2
+    assert all("embed" not in id for wheel in found.pools.values() for id in wheel.models)

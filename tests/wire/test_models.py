@@ -157,11 +157,31 @@ def test_only_chat_models_are_candidates(model_id: str, why: str | None) -> None
         (None, None),
         ({"input_modalities": ["audio"], "output_modalities": ["text"]}, "not a chat model"),
         ({"input_modalities": ["text"], "output_modalities": ["text", "image"]}, "not a chat model"),
-        ({"modality": "text->embeddings"}, "not a chat model"),
+        ({"modality": "text->embeddings"}, None),
+        ({"modality": "image->embeddings"}, "no model for text"),
+        ({"modality": "text->text+embeddings"}, "not a chat model"),
     ],
 )  # fmt: skip
-def test_chat_is_text_in_and_text_out(architecture: Any, why: str | None) -> None:
+def test_chat_is_text_in_and_text_out_and_embeddings_are_made_of_text(
+    architecture: Any, why: str | None
+) -> None:
     assert one(architecture=architecture).why_not == why
+
+
+VECTORS = {"modality": "text->embeddings"}
+
+
+def test_a_model_that_makes_embeddings_says_so_and_comes_last_of_all() -> None:
+    entries = listed(
+        served("v/embed-9b:free", architecture=VECTORS), served("a/small-1b:free"),
+        served("p/dear", pricing={"prompt": "1", "completion": "1"}),
+        served("q/dear-embed", pricing={"prompt": "0.01", "completion": "0"}, architecture=VECTORS),
+    )  # fmt: skip
+    assert [e.model.embeds for e in entries] == [True, False, False, True]
+    assert ids(entries, "v/*", forgive=frozenset({"paid"})) == [
+        "a/small-1b:free", "p/dear", "v/embed-9b:free", "q/dear-embed",
+    ]  # fmt: skip
+    assert entries[3].why_not == "paid"
 
 
 def test_capabilities_have_the_names_that_requests_use() -> None:

@@ -7,7 +7,14 @@ import msgspec
 import pytest
 
 from keywheel.wire.dialects import DIALECTS
-from keywheel.wire.replies import auto_entry, error_body, error_event, keepalive, models_body
+from keywheel.wire.replies import (
+    auto_entry,
+    error_body,
+    error_event,
+    is_openrouters,
+    keepalive,
+    models_body,
+)
 from keywheel.wire.stream import Scanner
 
 
@@ -22,6 +29,54 @@ def test_an_error_has_openais_members_and_the_extra_ones(dialect: str) -> None:
         "error": {"message": "No.", "type": "rate_limit_exceeded", "code": "quota_exhausted",
                   "param": "model", "retry_after": 7, "blocked": {"day": 3}},
     }  # fmt: skip
+
+
+@pytest.mark.parametrize("dialect", ["chat", "completions", "responses", "embeddings"])
+def test_openrouters_own_clients_get_the_status_for_a_code_and_the_word_beside(
+    dialect: str,
+) -> None:
+    error = body(dialect, status=429, code="quota_exhausted", param="model", openrouter=True)
+    assert error == {
+        "error": {"message": "No.", "type": "rate_limit_exceeded", "code": 429,
+                  "metadata": {"error_type": "rate_limit_exceeded", "code": "quota_exhausted"}, "param": "model"},
+    }  # fmt: skip
+
+
+def test_a_code_of_the_upstream_that_is_a_number_needs_no_word() -> None:
+    error = body("chat", status=502, code="524", openrouter=True)["error"]
+    assert (error["code"], error["metadata"]) == (524, {"error_type": "provider_unavailable"})
+
+
+@pytest.mark.parametrize(
+    ("status", "code", "kind"),
+    [
+        (400, "context_too_long", "context_length_exceeded"),
+        (400, "model_not_free", "invalid_request"),
+        (405, "method_not_allowed", "invalid_request"),
+        (401, "unauthorized", "authentication"),
+        (413, "payload_too_large", "payload_too_large"),
+        (500, "internal_error", "server"),
+        (503, "no_usable_lane", "provider_overloaded"),
+        (504, "deadline_exceeded", "timeout"),
+    ],
+)
+def test_they_also_get_openrouters_own_word(status: int, code: str, kind: str) -> None:
+    error = body("chat", status=status, code=code, openrouter=True)["error"]
+    assert (error["code"], error["metadata"]) == (status, {"error_type": kind, "code": code})
+
+
+def test_messages_are_the_same_for_everyone() -> None:
+    assert body("messages", status=400, code="c", openrouter=True) == body(
+        "messages", status=400, code="c"
+    )
+
+
+@pytest.mark.parametrize(
+    ("path", "theirs"),
+    [("/api/v1/models", True), ("/api/v1", False), ("/v1/models", False), ("/api/v10/x", False), ("", False)],
+)  # fmt: skip
+def test_openrouters_path_is_known_by_its_beginning(path: str, theirs: bool) -> None:
+    assert is_openrouters(path) is theirs
 
 
 @pytest.mark.parametrize(
@@ -123,6 +178,16 @@ def test_responses_get_the_flat_event_with_an_error_for_the_sdks_that_look_for_o
         "type": "error", "code": "upstream_failed", "message": "gone", "param": None,
         "sequence_number": 4, "error": error,
     }  # fmt: skip
+
+
+def test_the_error_event_for_openrouters_clients_has_a_number() -> None:
+    error = {
+        "code": 502, "metadata": {"error_type": "provider_unavailable", "code": "upstream_failed"},
+        "type": "upstream_error", "message": "gone",
+    }  # fmt: skip
+    assert json.loads(event("chat", openrouter=True)[6:])["error"] == error
+    flat = json.loads(event("responses", openrouter=True).splitlines()[1][6:])
+    assert (flat["code"], flat["error"]) == ("upstream_failed", error)
 
 
 @pytest.mark.parametrize("eol", [b"\n", b"\r", b"\r\n"])

@@ -6,8 +6,10 @@ import keywheel
 from keywheel.cli.asking import chat
 from keywheel.cli.credentials import keys
 from keywheel.cli.doctor import check_keys, doctor
+from keywheel.cli.explaining import explain
 from keywheel.cli.manners import EXIT_CODES, Polite
 from keywheel.cli.models import models
+from keywheel.cli.replaying import replay
 from keywheel.cli.serving import serve, simulate
 from keywheel.cli.settings import completion, config
 from keywheel.cli.state import state
@@ -19,8 +21,10 @@ COMMANDS = (
     completion,
     config,
     doctor,
+    explain,
     keys,
     models,
+    replay,
     serve,
     simulate,
     state,

@@ -75,8 +75,9 @@ def ask_accounts(
 
 
 def ask_models(found: Environment, catalog: Catalog) -> Menu:
-    """The list of models by our taste. Raises `Unavailable`."""
+    """The list of models that chat, by our taste. Raises `Unavailable`."""
     (entries,) = together(f"asking {_host(found)} for its models", [catalog.models])
+    entries = [entry for entry in entries if not entry.model.embeds]
     return menu(entries, found.config.taste, time.time())
 
 

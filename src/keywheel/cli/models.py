@@ -57,6 +57,8 @@ def _listed(config: Config, request: Any, show_all: bool) -> list[Row]:
             entries = catalog.models()
         except Unavailable as error:
             raise Unreachable(f"{config.upstream.base_url}: {error}") from None
+    if request:
+        entries = [entry for entry in entries if not entry.model.embeds]
     now = Clock()()
     found = menu(entries, config.taste, now)
     misfits = _misfits(found, request, config, now) if request else {}

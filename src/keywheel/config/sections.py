@@ -73,6 +73,9 @@ class LogSettings:
 
     level: Literal["debug", "info", "warning", "error"] = "info"
     format: Literal["auto", "text", "json"] = "auto"  # auto: text on a terminal, JSON elsewhere
+    decisions: str | None = (
+        None  # file that takes down every decision for `keywheel replay`; costs CPU
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,13 +4,9 @@ from typing import NamedTuple
 
 from keywheel.core.ranking import Score
 
-
-class Passed(NamedTuple):
-    """A model that was looked at and not used. `until`: when it opens, for one that is closed."""
-
-    id: str
-    why: str
-    until: float = 0.0
+# A model that was looked at and not used, why, and when it opens if it is closed. (No NamedTuple: dozens are made where
+# everything is closed.)
+Passed = tuple[str, str, float]
 
 
 class Decision(NamedTuple):

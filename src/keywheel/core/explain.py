@@ -183,7 +183,7 @@ def _running(story: Story) -> Json | None:
 
 
 def _decision(decision: Decision) -> Json:
-    passed = {each.id: each for each in decision.passed}
+    passed = {each[0]: each for each in decision.passed}
     day, minute = decision.left or (inf, inf)
     return {
         "at": decision.at,
@@ -240,10 +240,10 @@ def _why(decision: Decision, passed: Mapping[str, Passed]) -> str:
 
 
 def _until(passed: Passed | None) -> float | None:
-    return passed.until if passed and 0 < passed.until < inf else None
+    return passed[2] if passed and 0 < passed[2] < inf else None
 
 
 def _why_not(id: str, passed: Passed | None, chosen: str | None) -> str | None:
     if passed is not None:
-        return WORDS.get(passed.why, f"it cannot do this: {passed.why}")
+        return WORDS.get(passed[1], f"it cannot do this: {passed[1]}")
     return None if id == chosen else NOT_REACHED

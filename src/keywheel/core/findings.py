@@ -47,12 +47,13 @@ MODEL = {
 ACCESS = {"account-settings": "privacy-settings", "": "access-forbidden"}
 
 
-def findings(pool: Pool, stats: Stats, now: float) -> list[Trouble]:
-    """Every trouble there is, the gravest first; among equals what is over first."""
+def findings(pool: Pool, stats: Stats, now: float, state: Trouble | None = None) -> list[Trouble]:
+    """Every trouble there is, the gravest first; among equals what is over first. `state`: that of the store."""
     found = [
         *_whole(pool, now),
         *_provider(pool, now),
         *_clock(pool),
+        *((state,) if state else ()),
         *_accounts(pool, stats, now),
         *_closed(Kind.KEY, KEY, (k.breaker for k in pool.roster.keys.values()), now),
         *_closed(Kind.MODEL, MODEL, (m.breaker for m in pool.roster.listed), now),

@@ -23,13 +23,12 @@ class Minute(Totals):
     ttft: float = 0.0
     accounts: Counter[str] = field(default_factory=Counter[str])
 
-    def merge(self, more: Totals) -> None:
+    def join(self, more: "Minute") -> None:
         """Count what another worker counted in this minute."""
-        Totals.merge(self, more)
-        if isinstance(more, Minute):
-            self.first += more.first
-            self.ttft += more.ttft
-            self.accounts.update(more.accounts)
+        self.merge(more)
+        self.first += more.first
+        self.ttft += more.ttft
+        self.accounts.update(more.accounts)
 
 
 class History:
@@ -104,7 +103,7 @@ class History:
         self.since = min(self.since, more.since)
         minutes = {minute.number: minute for minute in self._minutes}
         for minute in more._minutes:
-            minutes.setdefault(minute.number, Minute(number=minute.number)).merge(minute)
+            minutes.setdefault(minute.number, Minute(number=minute.number)).join(minute)
         self.fill([*self._events, *more._events], minutes.values())
 
     def _minute(self, at: float) -> Minute:

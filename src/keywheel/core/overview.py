@@ -18,17 +18,25 @@ from keywheel.core.report import ANY, SCHEMA_VERSION, account_entry, health, key
 from keywheel.core.roster import PROVIDER, Roster
 from keywheel.core.states import AccountState, KeyState, ModelState
 from keywheel.core.stats import Stats, Tally
+from keywheel.core.troubles import Trouble
 from keywheel.core.types import Attempted, Finished
 
 REQUESTS = 50  # of the last ones that are told
 Json = dict[str, Any]
 
 
-def overview(pool: Pool, stats: Stats, now: float, expires: Mapping[str, float | None]) -> Json:
-    """The read model. `expires`: when a model leaves the list, where that is known. Seconds UTC; unknown is null."""
+def overview(
+    pool: Pool,
+    stats: Stats,
+    now: float,
+    expires: Mapping[str, float | None],
+    state: Trouble | None = None,
+) -> Json:
+    """The read model. `expires`: when a model leaves the list, where that is known. `state`: what is wrong with the
+    store. Seconds UTC; unknown is null."""
     roster = pool.roster
     roster.fade(now, pool.policy.choice.half_life)
-    troubles = [found.to_dict() for found in findings(pool, stats, now)]
+    troubles = [found.to_dict() for found in findings(pool, stats, now, state)]
     told: Json = {
         "schema_version": SCHEMA_VERSION,
         "now": now,
@@ -75,7 +83,7 @@ def _pool(pool: Pool, troubles: list[Json], now: float) -> Json:
     return {
         "state": state,
         "opens_at": opens,
-        "lanes": {"usable": usable, "total": len(roster.keys) * len(roster.models)},
+        "lanes": {"usable": usable, "total": len(roster.keys) * len(roster.talking)},
         "day": _day(roster, now),
         "minute": _minute(roster, now),
         "in_flight": pool.open_leases,
@@ -90,7 +98,7 @@ def usable_lanes(roster: Roster, now: float) -> int:
     sides = {free: _usable_keys(roster, free, now) for free in (True, False)}
     return sum(
         sum(key not in closed for key in sides[model.model.free])
-        for model in roster.listed
+        for model in roster.talking
         if model.breaker.until <= now and model.learnt.in_flight < model.learnt.limit
         for closed in (roster.closed_pairs(model, now),)
     )

@@ -76,4 +76,7 @@ def _plain(minute: Minute) -> Json:
 
 
 def _minutes(told: Iterable[Json]) -> list[Minute]:
-    return [Minute(**each | {"accounts": Counter(each["accounts"])}) for each in told]
+    minutes = [Minute(**each) for each in told]
+    for minute in minutes:
+        minute.accounts = Counter(minute.accounts)
+    return minutes

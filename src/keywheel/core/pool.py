@@ -4,7 +4,7 @@
 opens. `settle` takes each lease back exactly once and returns what happened as events.
 """
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from keywheel.core import openings, selection
@@ -69,6 +69,8 @@ class Pool:
         self.queue = Queue()
         self.affinity = Affinity()
         self.decision = Decision(0.0, (), ())  # the latest one
+        # told of every decision, before a lease changes what it was made from
+        self.watch: Callable[[Pool, Ask, Tried, Decision], object] | None = None
         self._checks = Checks(self.roster)
         self._recorder = Recorder(self.roster, policy, self._checks)
         self._seats: dict[int, Seat] = {}
@@ -112,19 +114,29 @@ class Pool:
         pick = search.pick()
         resort = None if pick else self._resort(ask, tried, now)
         self.decision = search.decision(pick or resort)  # before a lease changes what it tells of
-        if pick:
-            return self._lease(pick, ask, now)
-        if resort:
-            lease = self._lease(resort, ask, now)
-            self._last_resort = lease.number
+        if choice := pick or resort:
+            self._show(ask, tried, self.decision)
+            lease = self._lease(choice, ask, now)
+            if resort:
+                self._last_resort = lease.number
             return lease
         found = self.obstacle(ask, tried, now)
         self.decision = self.decision._replace(no_lane=found.cause)
+        self._show(ask, tried, self.decision)
         return found
+
+    def _show(self, ask: Ask, tried: Tried, decision: Decision) -> None:
+        if self.watch:
+            self.watch(self, ask, tried, decision)
+
+    @property
+    def resorting(self) -> bool:
+        """Whether somebody tries a lane against our own guesses."""
+        return self._last_resort in self._seats
 
     def _resort(self, ask: Ask, tried: Tried, now: float) -> Pick | None:
         """With every lane closed by our own guesses, one ask at a time may try the first to open."""
-        if not self.policy.health.last_resort or self._last_resort in self._seats:
+        if not self.policy.health.last_resort or self.resorting:
             return None
         return selection.last_resort(self.roster, self.policy, ask, tried, now)
 
@@ -146,6 +158,7 @@ class Pool:
             search = self._search(ticket.ask, ticket.tried, now)
             if pick := search.pick():
                 decision = search.decision(pick)
+                self._show(ticket.ask, ticket.tried, decision)
                 self.queue.serve(ticket, self._lease(pick, ticket.ask, now), decision)
 
     def usable(self, now: float) -> bool:
@@ -306,7 +319,7 @@ class Pool:
             return ()
         known = Provenance.AUTHORITATIVE
         events: list[Event] = []
-        for model in self.roster.listed:
+        for model in self.roster.talking:  # lists of what an account may use leave the others out
             reach = self.roster.reach(model, account.name)
             block = reach.blocks.get(known)
             hidden = block is not None and block.reason == SETTINGS and block.until > now

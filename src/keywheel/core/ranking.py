@@ -148,6 +148,16 @@ class Learnt:
         known = PRIOR_LOOKS * self.prior + looks * log(measured)
         return exp(known / (PRIOR_LOOKS + looks) + lift)
 
+    def answer(self, ask: Ask) -> float:
+        """Seconds to an answer as they are felt: with the floor, and longer by the crowd that is served already."""
+        return FLOOR + self.expected(ask) * (1.0 + self.in_flight / self.limit)
+
+    @property
+    def odds(self) -> float:
+        """Failures to be expected for each success: (1 - p̂) / p̂."""
+        expected = PRIOR_TRIES * self.prior_bad
+        return (expected + self.bad) / (PRIOR_TRIES - expected + self.good)
+
     def typical(self) -> tuple[float, float]:
         """Looks, and ln of the usual seconds to an answer of usual length times these looks."""
         measured = self._measured(0, 0)
@@ -225,11 +235,7 @@ def weigh(learnt: Learnt, rank: int, ask: Ask, choice: Choice) -> Score:
     worth = step(choice)
     if worth == inf:
         return Score(float(rank), 0.0, 0.0, 0.0, rank)
-    crowd = 1.0 + learnt.in_flight / learnt.limit
-    expected = PRIOR_TRIES * learnt.prior_bad
-    odds = (expected + learnt.bad) / (PRIOR_TRIES - expected + learnt.good)  # (1 - p̂) / p̂
-    answer = FLOOR + learnt.expected(ask) * crowd
-    failures = choice.failure_cost * odds
+    answer, failures = learnt.answer(ask), choice.failure_cost * learnt.odds
     place = rank * worth
     return Score(log(answer + failures) + place, answer, failures, place, rank)
 

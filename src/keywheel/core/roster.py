@@ -32,7 +32,9 @@ class Roster:
         self.accounts: dict[str, AccountState] = {}
         self.keys: dict[str, KeyState] = {}
         self.models: dict[str, ModelState] = {}
-        self.listed: tuple[ModelState, ...] = ()  # the same in their order
+        self.listed: tuple[ModelState, ...] = ()  # the same in their order …
+        self.talking: tuple[ModelState, ...] = ()  # … those that answer in words …
+        self.embedding: tuple[ModelState, ...] = ()  # … and those that answer in vectors
         self.all_free = True
         self._left: dict[
             str, AccountState
@@ -80,6 +82,8 @@ class Roster:
         known = self._gone | self.models
         self.models = {m.id: self._model(m, rank, known.get(m.id)) for rank, m in enumerate(models)}
         self.listed = tuple(self.models.values())
+        self.talking = tuple(state for state in self.listed if not state.model.embeds)
+        self.embedding = tuple(state for state in self.listed if state.model.embeds)
         self._fade_at = 0.0  # newcomers take part in what is expected
         self.all_free = all(state.model.free for state in self.listed)
         self._gone = {}
@@ -99,7 +103,8 @@ class Roster:
         self._fade_at = now + FADE_STEP
         for model in self.listed:
             model.learnt.fade(now, half_life)
-        share_prior([model.learnt for model in self.listed])
+        for kind in (self.talking, self.embedding):
+            share_prior([model.learnt for model in kind])
         for model in self.listed:
             model.score_anew()
 

@@ -12,7 +12,7 @@ from keywheel.core.ranking import Score, bucket, weigh
 from keywheel.core.roster import Roster
 from keywheel.core.states import KeyState, ModelState
 from keywheel.core.tried import Tried
-from keywheel.core.types import Ask
+from keywheel.core.types import EMBEDDINGS, Ask
 
 ORDERED = ("ordered", "smartest")  # strategies for which the list is the ranking
 
@@ -118,7 +118,7 @@ class Search:
             found = self._ways(model, sure=sure)
             if isinstance(found, str):
                 until = model.breaker.until if found == "closed" else 0.0
-                self.passed.append(Passed(model.model.id, found, until))
+                self.passed.append((model.model.id, found, until))
             else:
                 taken = max(found if self._home is None else self._at_home(found))
                 self._taken, self._ways_open = taken, len(found)
@@ -232,15 +232,21 @@ def _usable(roster: Roster, free: bool, tried: Tried, now: float) -> list[Choice
 
 
 def _named(roster: Roster, ask: Ask) -> Sequence[ModelState]:
-    """The models an ask allows, in the order of the list or of the ask. What costs money must be named."""
-    models = roster.models
+    """The models an ask allows, in the order of the list or of the ask. What costs money must be named.
+
+    Vectors come from models made for them, words from all others; without the former nothing offers what is needed.
+    """
+    models, listed = roster.models, roster.talking
+    if EMBEDDINGS in ask.needs:
+        listed = roster.embedding or listed
     if ask.models:
-        return [models[name] for name in dict.fromkeys(ask.models) if name in models]
+        named = [models[name] for name in dict.fromkeys(ask.models) if name in models]
+        return [m for m in named if m in listed] if roster.embedding else named
     if ask.first and ask.pinned:
-        return [models[ask.first]] if ask.first in models else []
+        return [m for m in listed if m.model.id == ask.first]
     if roster.all_free:
-        return roster.listed
-    return [m for m in roster.listed if m.model.free or m.model.id == ask.first]
+        return listed
+    return [m for m in listed if m.model.free or m.model.id == ask.first]
 
 
 def _misfit(roster: Roster, model: ModelState, ask: Ask, now: float) -> str | None:
@@ -261,7 +267,7 @@ def survey(
 
 def others(roster: Roster, ask: Ask, now: float) -> tuple[str, ...]:
     """Free models that an ask does not allow and that could serve it."""
-    allowed = _named(roster, ask)
+    allowed = (*_named(roster, ask), *(roster.embedding if EMBEDDINGS not in ask.needs else ()))
     fit = (m for m in roster.listed if m not in allowed and m.model.free)
     return tuple(m.model.id for m in fit if not m.misfit(ask, now))
 

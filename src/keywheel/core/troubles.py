@@ -102,6 +102,13 @@ WORDS: Mapping[str, Words] = {
     "clock-skew": Words("warning",
         "This machine's clock is {seconds:.0f} s {direction} the upstream's; the upstream's UTC day is used.",
         "Set the clock, e.g. by switching NTP on (timedatectl set-ntp true)."),
+    "state-unusable": Words("critical",
+        "Requests cannot be counted, so nothing is sent on accounts with a free quota: {said}.",
+        "Do what it says; it is tried again by itself, and a file that is damaged needs a new start."),
+    "state-silent": Words("error",
+        "What counts requests does not answer ({said}): nothing is sent on accounts with a free quota until it does, "
+        "or, with a shared store, a small share after 70 seconds.",
+        "Check that it runs and can be reached (state.url); it is tried again by itself twice a second."),
     # --- account
     "day-spent": Words("warning",
         "The free requests of {name} are used up for today ({used} of {limit}); its {count} key(s) share them.",

@@ -215,6 +215,9 @@ class Price(NamedTuple):
 NOTHING_TO_PAY = Price()
 
 
+EMBEDDINGS = "embeddings"  # a need, and what a model that answers in vectors can do
+
+
 @dataclass(frozen=True, slots=True)
 class Model:
     """One upstream model as far as choosing needs it. `can` holds capability names such as `tools`,
@@ -227,6 +230,11 @@ class Model:
     free: bool = True
     reasoning: bool = False
     price: Price = NOTHING_TO_PAY
+
+    @property
+    def embeds(self) -> bool:
+        """Whether it answers in vectors, and so never in words."""
+        return EMBEDDINGS in self.can
 
 
 class Ask(NamedTuple):

@@ -82,14 +82,14 @@ class Gateway:
         elif scope["type"] != "http":
             raise RuntimeError(f"{scope['type']} is not served")
         elif b"%" in scope.get("raw_path", b"") and "/models/" not in scope["path"]:
-            await self._respond(scope, send, _ENCODED)  # a path is what it is, not what it decodes to
+            await self._respond(scope, send, _ENCODED)
         elif (hot := self._hot.get(scope["path"])) and scope["method"] == "POST":
-            problem = self._guard.check(scope["headers"], Access.CLIENT)
-            if problem:
-                await self._guard.hold(problem, _peer(scope))
-                await self._respond(scope, send, problem, hot.dialect)
+            client = self._guard.admit(scope["headers"])
+            if isinstance(client, Problem):
+                await self._guard.hold(client, _peer(scope))
+                await self._respond(scope, send, client, hot.dialect)
             else:
-                await hot(scope, receive, send)
+                await hot(scope, receive, send, client)
         else:
             await self._cold(scope, receive, send)  # pyright: ignore[reportArgumentType]
 
@@ -238,6 +238,7 @@ class Gateway:
 
 
 _OWN_ERROR = Problem(500, "internal_error", "keywheel failed; its log says how.")
+# A path is what it is, not what it decodes to.
 _ENCODED = Problem(404, "not_found", "No path with percent signs is served here.", final=True)
 
 

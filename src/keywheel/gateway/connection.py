@@ -6,57 +6,24 @@ timer handle chases a deadline that is a plain number.
 """
 
 import asyncio
-import select
-import ssl
-import threading
 import time
 from collections.abc import Callable
 from enum import Enum, auto
 from math import inf
-from typing import Literal, NamedTuple, cast
+from typing import cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpResponseParser
 
+from keywheel.gateway.bounds import Kind, Limit, Timeouts, UpstreamError
+from keywheel.gateway.sockets import PAUSE_ABOVE, ended_cleanly, shared_buffer, watch_readable
+
 MAX_HEAD_BYTES = 32 * 1024  # security requirement C17
 MAX_HEADERS = 100  # security requirement C17
-# A client that does not read may cost 256 KiB (fault 20): what is unread here before the upstream is told to wait, one
-# more read, 64 KiB that its transport takes, and one piece behind them. Event loops would read 256 KB at once.
-PAUSE_ABOVE = 16 * 1024
-READ_SIZE = 64 * 1024
 SINGLE_WRITE_BELOW = 64 * 1024  # joining a small body to its head saves a system call and a packet
 NO_BODY_METHODS = frozenset({"HEAD", "CONNECT"})
 RECHECK_TURNS = 2  # uvloop runs timers and ready callbacks before it polls: one turn sees no bytes
 
 Sink = Callable[[bytes], float]  # takes a piece; seconds that the next may take, 0.0 for no more
-NotReached = Literal["unreachable", "tls", "tls-handshake", "pool"]
-BadAnswer = Literal["reset", "truncated", "too-large", "protocol"]
-Limit = Literal["timeout-head", "timeout-silence", "timeout-write"]
-Kind = NotReached | BadAnswer | Limit
-
-
-class Timeouts(NamedTuple):
-    """How long each part of a request may take, in seconds (routing rule A.7). (A NamedTuple, as one is made for
-    every request.)"""
-
-    connect: float = 5.0  # name, TCP and TLS together
-    head: float = 30.0  # from the last request byte to the complete response head
-    silence: float = 90.0  # longest time without any byte while the body is read
-    write: float = 10.0  # longest time in which the peer takes nothing of the request
-    pool: float = 2.0  # waiting for a free connection
-    total: float = inf  # all of it together, to the last byte of the answer
-
-
-class UpstreamError(Exception):
-    """The upstream could not be asked, or did not give a whole, well-formed answer.
-
-    `kind` says how; `sent` is true when a byte of the request may have left, so that the
-    upstream may have counted it.
-    """
-
-    def __init__(self, kind: Kind, message: str, *, sent: bool) -> None:
-        super().__init__(f"{kind}: {message}")
-        self.kind: Kind = kind
-        self.sent: bool = sent
 
 
 class Phase(Enum):
@@ -80,7 +47,7 @@ class Connection(asyncio.BufferedProtocol):
 
     def __init__(self) -> None:
         self._loop = asyncio.get_running_loop()
-        self._buffer = _buffer()
+        self._buffer = shared_buffer()
         self.lost: asyncio.Future[None] = self._loop.create_future()
         self.idle_since = 0.0
         self._keep = True
@@ -197,7 +164,7 @@ class Connection(asyncio.BufferedProtocol):
         # with >=, where 0 would pause for ever. Both event loops set TCP_NODELAY themselves.
         self.transport.set_write_buffer_limits(high=1, low=0)
         self._keep = True
-        self._poll = _watch_readable(self.transport)
+        self._poll = watch_readable(self.transport)
 
     def get_buffer(self, sizehint: int) -> memoryview:
         return self._buffer
@@ -216,7 +183,7 @@ class Connection(asyncio.BufferedProtocol):
                 self.transport.abort()
 
     def eof_received(self) -> bool:
-        if self.phase is Phase.BODY and self._until_eof and _ended_cleanly(self.transport):
+        if self.phase is Phase.BODY and self._until_eof and ended_cleanly(self.transport):
             self.phase = Phase.DONE
             self._wake()
         self._break_off("the upstream closed the connection")
@@ -431,32 +398,3 @@ class Connection(asyncio.BufferedProtocol):
     def _has_written(self) -> bool:
         before, self._unsent = self._unsent, self.transport.get_write_buffer_size()
         return self._unsent < before
-
-
-_buffers = threading.local()
-
-
-def _buffer() -> memoryview:
-    """Where bytes come in: one place for all connections of an event loop, since each takes its own at once."""
-    if not hasattr(_buffers, "shared"):
-        _buffers.shared = memoryview(bytearray(READ_SIZE))
-    return _buffers.shared
-
-
-def _watch_readable(transport: asyncio.Transport) -> "select.poll | None":
-    if not hasattr(select, "poll"):  # Windows
-        return None
-    watch = select.poll()
-    watch.register(transport.get_extra_info("socket").fileno(), select.POLLIN)
-    return watch
-
-
-def _ended_cleanly(transport: asyncio.Transport) -> bool:
-    """Under TLS only a close_notify ends a body without length; a bare FIN may be an attacker's."""
-    tls: ssl.SSLObject | None = transport.get_extra_info("ssl_object")
-    if tls is None:
-        return True
-    try:
-        return tls.read(1) == b""
-    except ssl.SSLError:
-        return False

@@ -15,7 +15,8 @@ from types import TracebackType
 from urllib.parse import urlsplit
 
 from keywheel.addresses import Reach, is_loopback_name
-from keywheel.gateway.connection import Connection, Timeouts, UpstreamError
+from keywheel.gateway.bounds import Timeouts, UpstreamError
+from keywheel.gateway.connection import Connection
 
 STALL_SECONDS = 0.05  # an alarm later than this means that the event loop itself stood still
 DEFAULT_PORTS = {"http": 80, "https": 443}

@@ -77,7 +77,7 @@ class Exchange:
         "elsewhere",
     )
 
-    def __init__(  # noqa: PLR0913, PLR0917 - what a request is, and how it is answered
+    def __init__(
         self,
         engine: Engine,
         upstream: Upstream,

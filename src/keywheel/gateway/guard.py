@@ -72,6 +72,8 @@ class Guard:
         configured = settings.admin_token
         self._admin = [_digest(configured)] if configured else [admin] if admin else []
         self._tokens = [_digest(token) for token in settings.tokens]
+        many = len(self._tokens) > 1  # the bearers of one token cannot be told apart
+        self._names = [f"token{n}" if many else "" for n, _ in enumerate(self._tokens, 1)]
         self._needed = (
             bool(settings.tokens) or settings.require_token or not is_loopback(settings.host)
         )
@@ -91,6 +93,15 @@ class Guard:
         if access is Access.CLIENT:
             return None if _is_one_of(brought.tokens, self._tokens) else _UNAUTHORIZED
         return self._check_admin(brought, access)
+
+    def admit(self, headers: Headers) -> Problem | str:
+        """What stands against a request that goes upstream; else whose it is, empty where that is not known."""
+        brought = _credentials(headers)
+        problem = self._check_browser(brought)
+        if problem or not self._needed:
+            return problem or ""
+        place = _place(brought.tokens, self._tokens)
+        return self._names[place - 1] if place else _UNAUTHORIZED
 
     def log_in(self, headers: Headers, token: Secret) -> str | None:
         """The Set-Cookie line of a new session, None for a wrong token."""
@@ -128,12 +139,18 @@ class Guard:
 
 
 def _is_one_of(tokens: Sequence[Secret], known: Iterable[bytes]) -> bool:
-    """Whether exactly one token came, and it is one of the known; compared with all of them, in constant time."""
+    """Whether exactly one token came, and it is one of the known."""
+    return _place(tokens, known) > 0
+
+
+def _place(tokens: Sequence[Secret], known: Iterable[bytes]) -> int:
+    """Which of the known, counted from 1, the only token is, 0 for none; compared with all, in constant time."""
     if len(tokens) != 1:
-        return False
+        return 0
     digest = _digest(tokens[0])
-    matches = [hmac.compare_digest(digest, each) for each in known]
-    return any(matches)
+    return max(
+        [n * hmac.compare_digest(digest, each) for n, each in enumerate(known, 1)], default=0
+    )
 
 
 def check_settings(settings: GatewaySettings) -> None:

@@ -5,12 +5,11 @@ noticed at once and ends the work; a stream that stays silent for long gets comm
 """
 
 import asyncio
+import logging
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Any
-
-import structlog
 
 from keywheel import hints, problems
 from keywheel.awaiting import FIRST_LOOK, first_look
@@ -18,7 +17,7 @@ from keywheel.core.attempts import Refused, Served, Try
 from keywheel.core.types import Abandoned, Failed, Finished
 from keywheel.engine import Engine, Terms
 from keywheel.errors import InvalidRequest, RequestFailed
-from keywheel.gateway import shortcut
+from keywheel.gateway import shortcut, traces
 from keywheel.gateway.exchange import Exchange, Plain, Stream
 from keywheel.gateway.logs import Line, tell_request
 from keywheel.gateway.outlet import Outlet, SendMessage, raw
@@ -27,11 +26,11 @@ from keywheel.gateway.upstream import Upstream
 from keywheel.gateway.waiting import KeepAlive, Receive, Watch
 from keywheel.problems import Problem
 from keywheel.wire.ask import Request, read, reading
-from keywheel.wire.replies import error_event
+from keywheel.wire.replies import error_event, is_openrouters
 
 Scope = Mapping[str, Any]
 
-log = structlog.get_logger("keywheel.request")
+log = logging.getLogger("keywheel.request")
 
 LARGE = 64 * 1024  # bytes of a body above which reading it would hold up other requests
 PLAIN = ((b"content-type", b"application/json"),)
@@ -49,6 +48,7 @@ class Visit:
     request_id: str
     outlet: Outlet
     began: float
+    client: str = ""
     request: Request | None = None
     tries: tuple[Try, ...] = ()
     status: int = 0
@@ -70,32 +70,40 @@ SHUTTING_DOWN = Problem(
 
 
 class Inference:
-    """Serves one dialect."""
+    """Serves one dialect under one path."""
 
-    def __init__(self, engine: Engine, upstream: Upstream, dialect: str) -> None:
+    def __init__(self, engine: Engine, upstream: Upstream, dialect: str, path: str) -> None:
         self._engine = engine
         self.upstream = upstream
         self.dialect = dialect
+        self._path = path
+        self._openrouter = is_openrouters(path)
         self._limits = engine.config.limits
         self._max_body = engine.config.gateway.max_body
 
-    async def __call__(self, scope: Scope, receive: Receive, send: SendMessage) -> None:
-        """The ASGI application of this route."""
+    async def __call__(
+        self, scope: Scope, receive: Receive, send: SendMessage, client: str = ""
+    ) -> None:
+        """The ASGI application of this route. `client`: who asks, as far as that is known."""
         headers = dict(scope["headers"])
         short = shortcut.find(scope)
-        visit = Visit(hints.request_id(headers), short or Outlet(send), self._engine.clock())
+        visit = Visit(
+            hints.request_id(headers), short or Outlet(send), self._engine.clock(), client
+        )
+        if caller := headers.get(b"traceparent"):
+            traces.note(visit.request_id, caller)
         try:
             body = await self._take_body(headers, receive, short)
             visit.request = await self._read(body, headers)
             del body
-            with short or Watch(receive) as client:
-                await self._serve(visit, scope["headers"], headers, client)
+            with short or Watch(receive) as watch:
+                await self._serve(visit, scope["headers"], headers, watch)
         except ClientGone:
             pass
         except RequestFailed as error:
             await self._refuse(visit, problems.of_exception(error))
         except Exception:
-            log.exception("own bug", id=visit.request_id)
+            log.exception("own bug", extra={"id": visit.request_id})
             await self._cut_short(visit, OWN_BUG)
         finally:
             self._finish(visit)
@@ -105,20 +113,22 @@ class Inference:
         visit: Visit,
         all_headers: hints.Headers,
         headers: Mapping[bytes, bytes],
-        client: Shortcut | Watch,
+        watch: Shortcut | Watch,
     ) -> None:
         request = visit.request
         assert request is not None  # noqa: S101 - read before
-        terms = hints.terms(visit.request_id, headers, request.stream)
+        terms = hints.terms(visit.request_id, headers, request.stream, visit.client)
         try:
             if not self._engine.ready.is_set():
                 terms = await self._first_look(visit, terms)
             flow = self._engine.open(request, terms)
             passed_on = hints.passed_on(all_headers)
-            exchange = Exchange(self._engine, self.upstream, request, passed_on, flow)
+            exchange = Exchange(
+                self._engine, self.upstream, request, passed_on, flow, self._openrouter
+            )
             await self._answer(visit, request, exchange)
         except asyncio.CancelledError:
-            if not client.gone:  # the gateway is ending and this request's time is over
+            if not watch.gone:  # the gateway is ending and this request's time is over
                 await self._cut_short(visit, SHUTTING_DOWN)
                 return
             raise
@@ -234,11 +244,12 @@ class Inference:
         if visit.outlet.started:
             # comments or content are out already: the error follows in the stream
             event = error_event(
-                self.dialect, status=problem.status, code=problem.code, message=problem.message
-            )
+                self.dialect, status=problem.status, code=problem.code, message=problem.message,
+                openrouter=self._openrouter,
+            )  # fmt: skip
             await visit.outlet.finish(event)
             return
-        body = problem.body(self.dialect)
+        body = problem.body(self.dialect, self._path)
         headers = {"x-request-id": visit.request_id, "x-keywheel-attempts": str(len(visit.tries))}
         await visit.outlet.respond(
             problem.status, (*PLAIN, *raw(headers | problem.headers())), body

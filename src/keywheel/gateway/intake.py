@@ -91,8 +91,12 @@ class Intake(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header; a trailer is dropped, or it would come to the headers and be believed like them."""
-        if self._in_head:
-            super().on_header(name, value)
+        if not self._in_head:
+            return
+        name = name.lower()
+        if name == b"expect" and value.lower() == b"100-continue":
+            self.expect_100_continue = True
+        self.headers.append((name, value))
 
     def on_headers_complete(self) -> None:
         """Check the head before anything is done with it. What is raised here ends in `send_400_response`."""
@@ -134,7 +138,7 @@ class Intake(HttpToolsProtocol):
             self.transport.abort()  # an answer is on its way: nothing of ours may stand inside it
             return
         problem = self._problem
-        body = problem.body("chat")
+        body = problem.body("chat", getattr(self, "url", b"").decode("latin-1"))
         head = (
             b"content-type: application/json\r\nconnection: close\r\ncontent-length: %d\r\n"
             % len(body)
@@ -168,10 +172,9 @@ class Intake(HttpToolsProtocol):
 
     def _objection(self) -> Problem | None:
         """What forbids to take up the request whose head has come."""
-        size = sum([len(name) + len(value) for name, value in self.headers], len(self.url))
         if len(self.url) > TARGET:
             return _TARGET_TOO_LONG
-        if len(self.headers) > HEADERS or size > HEAD_SIZE:
+        if len(self.headers) > HEADERS or (self._seen > HEAD_SIZE and self._size() > HEAD_SIZE):
             return _HEAD_TOO_LARGE
         if not self.url.startswith(b"/") or self.parser.get_method() == b"CONNECT":
             return _MALFORMED  # absolute forms and tunnels are for proxies
@@ -180,6 +183,10 @@ class Intake(HttpToolsProtocol):
         if getattr(self.config.app, "refusing", False) and self.parser.get_method() != b"GET":
             return _ENDING
         return None
+
+    def _size(self) -> int:
+        """Bytes of the head; what was seen may hold a part of the body."""
+        return sum([len(name) + len(value) for name, value in self.headers], len(self.url))
 
     def _is_answering(self) -> bool:
         """Whether a whole request is here and its answer is not complete."""

@@ -36,7 +36,7 @@ class Mounted:
         if scope["type"] == "http":
             self._axle.start()
             if not self._axle.config.gateway.tokens and not _is_local(scope):
-                await _refuse(send, NO_TOKENS)
+                await _refuse(_below(scope), send)
                 return
         await gateway(_below(scope), receive, send)
 
@@ -79,6 +79,7 @@ def _is_local(scope: Scope) -> bool:
         return False
 
 
-async def _refuse(send: SendMessage, problem: Problem) -> None:
-    headers = {**problem.headers(), "www-authenticate": "Bearer"}
-    await Outlet(send).respond(problem.status, (PLAIN, *raw(headers)), problem.body("chat"))
+async def _refuse(scope: Scope, send: SendMessage) -> None:
+    headers = {**NO_TOKENS.headers(), "www-authenticate": "Bearer"}
+    body = NO_TOKENS.body("chat", scope["path"])
+    await Outlet(send).respond(NO_TOKENS.status, (PLAIN, *raw(headers)), body)

@@ -18,7 +18,8 @@ import time
 from collections.abc import Sequence
 from functools import lru_cache
 
-from keywheel.gateway.connection import Connection, Phase, Sink, Timeouts, UpstreamError
+from keywheel.gateway.bounds import Timeouts, UpstreamError
+from keywheel.gateway.connection import Connection, Phase, Sink
 from keywheel.gateway.dial import Dialer, parse_origin, parse_proxy, tls_context
 from keywheel.secret import Veiled
 

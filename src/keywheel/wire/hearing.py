@@ -75,7 +75,8 @@ class Ending(NamedTuple):
 class Hearing:
     """The state of one answer. `body`: a plain answer, whole; `held`: the beginning of a committed stream.
 
-    `streams`: it comes as events. `refused_moments`: sentences for the log.
+    `streams`: it comes as events. `openrouter`: the client hears of errors as in `replies.error_body`.
+    `refused_moments`: sentences for the log.
     """
 
     __slots__ = (
@@ -85,6 +86,7 @@ class Hearing:
         "_due",
         "_flaw",
         "_headers",
+        "_openrouter",
         "_restricted",
         "_size",
         "_status",
@@ -101,9 +103,16 @@ class Hearing:
     )
 
     def __init__(
-        self, dialect: Dialect, times: Times, *, stream: bool = False, restricted: bool = False
+        self,
+        dialect: Dialect,
+        times: Times,
+        *,
+        stream: bool = False,
+        restricted: bool = False,
+        openrouter: bool = False,
     ) -> None:
         self._dialect = dialect
+        self._openrouter = openrouter
         self._times = times
         self._stream = stream
         self._restricted = restricted
@@ -159,7 +168,7 @@ class Hearing:
         """The connection gave no complete answer; `kind` is one of `faults.FAILURES`."""
         if self._status not in (0, 200):
             return self._refusal(now)  # the status of a refusal says enough
-        if kind.startswith("timeout") and now >= self._times.deadline - NEAR:
+        if kind.startswith(_WAITS) and now >= self._times.deadline - NEAR:
             return Stage.EXPIRED
         verdict = judge_failure(kind, detail=detail)
         return Failed(verdict, now - self._times.began, unsent=unsent)
@@ -249,7 +258,7 @@ class Hearing:
             text = "The deadline ended the answer."
             return Ending(self._event(504, "deadline_exceeded", text), Abandoned("deadline"))
         if flaw in _ENDS:
-            tail = self.scanner.mend() if flaw == "done-missing" else b""
+            tail = self.scanner.mend()
             return Ending(tail, self._answered(now, self.scanner.usage or NO_USAGE, _ENDS[flaw]))
         verdict = self._broken(flaw, now)
         code = verdict.upstream_code or "upstream_failed"
@@ -276,6 +285,7 @@ class Hearing:
             model=self.scanner.model,
             sequence=self.scanner.events,
             eol=self.scanner.eol,
+            openrouter=self._openrouter,
         )
 
     # --- both ------------------------------------------------------------------------------------
@@ -300,6 +310,8 @@ class Hearing:
         return self._text
 
 
+# Waits that the deadline may have cut short: for an answer, for a connection to be made, for one to become free.
+_WAITS = ("timeout", "unreachable", "tls-handshake", "pool")
 _COMPLETE, _DEADLINE = "complete", "deadline"
 _MALFORMED = judge_failure("malformed")
 # The ends of a stream that are good, as `Scanner.end` calls them, with the row that tells of them.

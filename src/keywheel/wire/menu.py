@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from keywheel.core.types import FOREVER
+from keywheel.core.types import EMBEDDINGS, FOREVER
 from keywheel.errors import ModelNotFree
 from keywheel.wire.models import Entry, order, smartest_key
 from keywheel.wire.pools import NOTHING, Wheel, pools
@@ -21,6 +21,7 @@ class Wish(NamedTuple):
     first: str | None = None
     strategy: str | None = None
     needs: frozenset[str] = NOTHING
+    pinned: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +51,26 @@ class Menu:
             return None
         return entry.refusal(now) or "excluded by configuration"
 
-    def wish(self, model: str | None, models: Sequence[str], now: float) -> Wish:
-        """What a request asks for. Raises `ModelNotFree` for what may not be used."""
+    def wish(
+        self,
+        model: str | None,
+        models: Sequence[str],
+        now: float,
+        needs: frozenset[str] = NOTHING,
+    ) -> Wish:
+        """What a request asks for. Raises `ModelNotFree` for what may not be used.
+
+        Vectors of different models cannot be compared: an embedding model that is named has no substitute, and
+        without a name the first in the list is taken for as long as it can be used.
+        """
+        embeds = EMBEDDINGS in needs
         if not models and model and model.startswith(PREFIX):
             return self._pool(model)
         named = tuple(name for name in models if name != AUTO)
         first = model if model != AUTO and not models else None
         for name in named or ((first,) if first else ()):
-            self._check(name, now)
-        return Wish(named, first)
+            self._check(name, now, embeds)
+        return Wish(named, first, "ordered", pinned=bool(first)) if embeds else Wish(named, first)
 
     def _pool(self, model: str) -> Wish:
         wheel = self.pools.get(model.removeprefix(PREFIX))
@@ -75,20 +87,26 @@ class Menu:
             param="model",
         )
 
-    def _check(self, name: str, now: float) -> None:
-        if name in self.candidates or not self.entries:
-            return  # without a list the answer will be that no lane is usable
+    def _check(self, name: str, now: float, embeds: bool) -> None:
         entry = self.entries.get(name)
-        why = f"it is no candidate ({self.refusal(entry, now)})" if entry else _UNLISTED
+        refusal = self.refusal(entry, now) if entry else None
+        if entry and not refusal and entry.model.embeds is not embeds:
+            refusal = "no embedding model" if embeds else "not a chat model"
+        if (entry and not refusal) or not self.entries:
+            return  # without a list the answer will be that no lane is usable
+        why = f"it is no candidate ({refusal})" if entry else _UNLISTED
         if name.startswith(PREFIX):
             why = "a pool stands alone, in `model`"
-        remedy = f"Use {AUTO!r}, or one of the free ids of GET /v1/models."
+        remedy = (
+            f"Use {AUTO!r}, or one of the free ids of {_ELSEWHERE if embeds else 'GET /v1/models'}."
+        )
         if entry and entry.why_not == "paid":
             remedy += " (The setting `models.allow_paid` admits paid ones.)"
         raise ModelNotFree(f"Model {name!r} cannot be used: {why}. {remedy}", param="model")
 
 
 _UNLISTED = "OpenRouter does not list it"
+_ELSEWHERE = "OpenRouter's GET /embeddings/models"
 
 
 def menu(entries: Iterable[Entry], taste: Taste, now: float) -> Menu:
@@ -97,7 +115,9 @@ def menu(entries: Iterable[Entry], taste: Taste, now: float) -> Menu:
     forgive = PAID if taste.allow_paid else NOTHING
     ordered = order(listed.values(), taste.preferred, taste.exclude, now=now, forgive=forgive)
     if taste.strategy == "smartest":
-        ordered = tuple(sorted(ordered, key=lambda e: (not e.model.free, smartest_key(e))))
+        ordered = tuple(
+            sorted(ordered, key=lambda e: (e.model.embeds, not e.model.free, smartest_key(e)))
+        )
     expiries = (entry.expires for entry in ordered if entry.expires is not None)
     return Menu(
         listed,

@@ -1,7 +1,8 @@
 """The model list of the upstream, read without trusting it.
 
 Free means that every price given is exactly zero and that prompt and completion have one; the suffix `:free`
-proves nothing. A model is a candidate when it is free and chats: text in, text out, no classifier, no router.
+proves nothing. A model is a candidate when it is free and chats (text in, text out, no classifier, no router) or
+makes embeddings of text.
 What is not understood is skipped and counted; only a payload that is no list at all is an error.
 """
 
@@ -16,7 +17,7 @@ import msgspec
 from msgspec import Raw, Struct
 from msgspec.json import Decoder
 
-from keywheel.core.types import Model, Price
+from keywheel.core.types import EMBEDDINGS, Model, Price
 from keywheel.wire.loose import (
     MAX_SIZE,
     BadCatalogue,
@@ -46,11 +47,11 @@ BY_PARAMETER = {
     "include_reasoning": "reasoning",
 }
 BY_INPUT = {"image": "image", "audio": "audio", "video": "video", "file": "file"}
-BY_OUTPUT = {"image": "image_output", "audio": "audio_output", "embeddings": "embeddings"}
+BY_OUTPUT = {"image": "image_output", "audio": "audio_output", EMBEDDINGS: EMBEDDINGS}
 
 # Suffixes that choose endpoints or add a plugin, and with it perhaps a price.
 ROUTING_SUFFIXES = (":online", ":nitro", ":floor", ":exacto")
-TEXT = frozenset({"text"})
+TEXT, VECTORS = frozenset({"text"}), frozenset({EMBEDDINGS})
 NO_PRICES = frozenset({"discount", "overrides", "min_prompt_tokens", "max_prompt_tokens"})
 ID = re.compile(r"[\w.:/@+~-]{1,200}", re.ASCII)  # ids end up in headers, logs and metrics
 CLASSIFIER = re.compile(r"content-safety|guard|moderation|shield|classif")
@@ -113,7 +114,7 @@ _SERVED = Decoder(_Served)
 
 
 def read_models(payload: bytes, max_size: int = MAX_SIZE) -> tuple[Entry, ...]:
-    """The models in an answer of `GET /models` or `/models/user`. Raises BadCatalogue."""
+    """The models in an answer of `GET /models` or one of its siblings. Raises BadCatalogue."""
     return read_listing(payload, max_size).entries
 
 
@@ -151,8 +152,9 @@ def order(
     """The candidates, best first, the same for the same input.
 
     The `preferred` patterns in their order; the founding five; the curated list; the rest by size, context,
-    tools and age. What costs money comes last unless preferred. `forgive`: reasons that do not keep a
-    model out, such as "paid". Patterns are globs over ids, with or without `:free`.
+    tools and age. What costs money comes last unless preferred, and what makes embeddings behind
+    what chats. `forgive`: reasons that do not keep a model out, such as "paid". Patterns are globs over ids,
+    with or without `:free`.
     """
     wishes, bans = tuple(preferred), tuple(exclude)
     fit = (entry for entry in entries if entry.refusal(now) in (None, *forgive))
@@ -204,21 +206,26 @@ def _entry(served: _Served, raw: Raw) -> Entry:
         name=to_text(served.name) or served.id,
         created=to_number(served.created) or 0.0,
         expires=to_moment(served.expiration_date),
-        why_not=_no_chat(served.id, inputs, outputs) or price,
+        why_not=_no_use(served.id, inputs, outputs) or price,
         raw=raw,
     )
 
 
-def _no_chat(model_id: str, inputs: frozenset[str], outputs: frozenset[str]) -> str | None:
+def _no_use(model_id: str, inputs: frozenset[str], outputs: frozenset[str]) -> str | None:
     name = model_id.lower()
     reasons = (
         ("alias", name.startswith("~")),
         ("router", name.startswith("openrouter/")),
         ("routing suffix", name.endswith(ROUTING_SUFFIXES)),
-        ("not a chat model", "text" not in inputs or outputs != TEXT or bool(NO_CHAT.search(name))),
+        ("not a chat model", outputs != VECTORS and _is_mute(name, inputs, outputs)),
+        ("no model for text", "text" not in inputs),
         ("safety classifier", bool(CLASSIFIER.search(name))),
     )  # fmt: skip
     return next((reason for reason, applies in reasons if applies), None)
+
+
+def _is_mute(name: str, inputs: frozenset[str], outputs: frozenset[str]) -> bool:
+    return "text" not in inputs or outputs != TEXT or bool(NO_CHAT.search(name))
 
 
 def _price(pricing: Any) -> str | None:
@@ -276,6 +283,7 @@ def _abilities(
 def _rank(entry: Entry, wishes: tuple[str, ...]) -> tuple[float | str, ...]:
     wish = _first_match(entry.id, wishes)
     return (
+        entry.model.embeds,
         len(wishes) if wish is None else wish,
         not entry.model.free,
         _PLACES.get(entry.id, len(_PLACES)),

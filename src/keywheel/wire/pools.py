@@ -59,7 +59,7 @@ def pools(
     ordered: Sequence[Entry], own: Mapping[str, Sequence[str]], strategy: str
 ) -> dict[str, Wheel]:
     """Every pool by name, over the candidates in their order. `own`: names with ids or globs; `strategy`: of those."""
-    free = [entry for entry in ordered if entry.model.free]
+    free = [entry for entry in ordered if entry.model.free and not entry.model.embeds]
     built_in = {name: _built_in(kind, free) for name, kind in BUILT_IN.items()}
     return built_in | {name: _own(name, globs, ordered, strategy) for name, globs in own.items()}
 

@@ -42,6 +42,27 @@ ANTHROPIC_TYPES: Mapping[int, str] = {
 }
 
 
+# The same in OpenRouter's vocabulary, `metadata.error_type`.
+OPENROUTER_TYPES: Mapping[int, str] = {
+    401: "authentication",
+    402: "payment_required",
+    403: "permission_denied",
+    404: "not_found",
+    412: "precondition_failed",
+    413: "payload_too_large",
+    422: "unprocessable",
+    429: "rate_limit_exceeded",
+    502: "provider_unavailable",
+    503: "provider_overloaded",
+    504: "timeout",
+}
+
+
+def is_openrouters(path: str) -> bool:
+    """Whether a path is one of OpenRouter's own API, whose SDKs take nothing but a number for `error.code`."""
+    return path.startswith("/api/v1/")
+
+
 def error_body(  # noqa: PLR0913 - the members of an error, all by name
     dialect: str,
     *,
@@ -51,14 +72,18 @@ def error_body(  # noqa: PLR0913 - the members of an error, all by name
     type: str | None = None,
     param: str | None = None,
     extra: Mapping[str, Any] = {},
+    openrouter: bool = False,
 ) -> bytes:
-    """An error in the shape of a dialect. `extra` members join the error's own; `type` is OpenAI's word."""
+    """An error in the shape of a dialect. `extra` members join the error's own; `type` is OpenAI's word.
+
+    `openrouter`: as OpenRouter has it, with the status for a `code` and our word, beside its own, in `metadata`.
+    """
     if dialect == "messages":
         return _encode(_anthropic_error(status, code, message, param, extra))
     error = {
         "message": message,
         "type": type or _type(status, code),
-        "code": _code(code),
+        **_named(status, code, openrouter),
         "param": param,
     }
     return _encode({"error": error | dict(extra)})
@@ -75,17 +100,19 @@ def error_event(  # noqa: PLR0913 - the members of an error, all by name
     model: str | None = None,
     sequence: int = 0,
     eol: bytes = b"\n",
+    openrouter: bool = False,
 ) -> bytes:
     """The event that ends a stream badly after its status has gone out (routing rule A.7).
 
     No end marker follows it. `id`, `created` and `model` are those of the answer, as far as they are
-    known; `sequence` is the next `sequence_number` (responses), `eol` the line end of the stream.
+    known; `sequence` is the next `sequence_number` (responses), `eol` the line end of the stream,
+    `openrouter` as in `error_body`.
     """
-    error = {"code": _code(code), "type": _type(status, code), "message": message}
+    error = {**_named(status, code, openrouter), "type": _type(status, code), "message": message}
     if dialect == "messages":
         return _event(_anthropic_event(status, code, message), eol, b"error")
     if dialect == "responses":
-        return _event(_responses_event(error, sequence), eol, b"error")
+        return _event(_responses_event(code, error, sequence), eol, b"error")
     kind, silence = _CHUNKS.get(dialect, _CHUNKS["chat"])
     known = {"created": created, "model": model}
     chunk = {
@@ -175,11 +202,11 @@ def _anthropic_error(
     return {**body, "request_id": request_id}
 
 
-def _responses_event(error: Mapping[str, Any], sequence: int) -> dict[str, Any]:
+def _responses_event(code: str, error: Mapping[str, Any], sequence: int) -> dict[str, Any]:
     """The documented flat event; the SDKs raise only for one that also has an `error` member."""
     return {
         "type": "error",
-        "code": str(error["code"]),
+        "code": code,
         "message": error["message"],
         "param": None,
         "sequence_number": sequence,
@@ -193,6 +220,21 @@ def _type(status: int, code: str) -> str:
 
 def _family(status: int, otherwise: str) -> str:
     return "invalid_request_error" if 400 <= status < 500 else otherwise
+
+
+def _named(status: int, code: str, openrouter: bool) -> dict[str, Any]:
+    """What an error is called: by a word, or as OpenRouter does it by a number."""
+    known = _code(code)
+    if not openrouter:
+        return {"code": known}
+    word = {"code": known} if isinstance(known, str) else {}
+    kind = "context_length_exceeded" if code == "context_too_long" else _openrouters_type(status)
+    return {"code": status if word else known, "metadata": {"error_type": kind, **word}}
+
+
+def _openrouters_type(status: int) -> str:
+    family = "invalid_request" if 400 <= status < 500 else "server"
+    return OPENROUTER_TYPES.get(status) or family
 
 
 def _code(code: str) -> str | int:

@@ -77,6 +77,17 @@ export function follow(tell) {
   return { ask, come };
 }
 
+// Why a request went where it went; { error } in words when the gateway does not say.
+export async function explain(id) {
+  try {
+    const response = await fetch(`/admin/explain/${encodeURIComponent(id)}`, { cache: "no-store", credentials: "same-origin" });
+    if (response.ok) return await response.json();
+    return { error: response.status === 404 ? "The gateway does not remember this request any more." : await reason(response) };
+  } catch {
+    return { error: "The gateway does not answer. Close and open this request to ask again." };
+  }
+}
+
 export async function logIn(token) {
   const response = await post("/login", JSON.stringify({ token }));
   if (response.ok) return null;

@@ -2,7 +2,7 @@
 import { render } from "./preact.js";
 import { Empty, html } from "./pieces.js";
 import { ago } from "./format.js";
-import { follow, logIn, logOut, operate } from "./gateway.js";
+import { explain, follow, logIn, logOut, operate } from "./gateway.js";
 import { Accounts, Pool, Troubles } from "./overview.js";
 import { Ways } from "./ways.js";
 import { Keys, Models } from "./tables.js";
@@ -20,6 +20,7 @@ const view = {
   theme: document.documentElement.dataset.theme ?? "auto",
   cell: null,
   pointed: null,
+  explained: {}, // by request id, what was told about those that were opened
   busy: null,
   said: "",
 };
@@ -71,6 +72,14 @@ async function act(plural, name, action) {
   }
   change({ busy: null, said: trouble ?? `${name}: ${action} done.` });
   if (!trouble) followed.ask();
+}
+
+async function tellWhy(id) {
+  if (view.explained[id] && !view.explained[id].error) return;
+  const told = await explain(id);
+  const listed = new Set(view.state?.requests.map((one) => one.id));
+  const kept = Object.entries(view.explained).filter(([known]) => listed.has(known));
+  change({ explained: { ...Object.fromEntries(kept), [id]: told } });
 }
 
 async function signIn(event) {
@@ -134,7 +143,7 @@ const Dialog = ({ login }) => html`
   <dialog ref=${open} onClose=${cancel} aria-label="Sign in"><${Form} login=${login} cancel=${cancel} /></dialog>`;
 
 function Whole(all) {
-  const { state, link, locked, login, cell, theme, pointed, busy, said } = all;
+  const { state, link, locked, login, cell, theme, pointed, explained, busy, said } = all;
   const at = now();
   const hands = { act, busy, now: at };
   return html`
@@ -151,7 +160,7 @@ function Whole(all) {
         <${Traffic} timeline=${state.timeline} theme=${`${theme} ${dark.matches}`} pointed=${pointed} point=${(n) => n !== view.pointed && change({ pointed: n })} />
         <${Models} models=${state.models} ...${hands} />
         <${Keys} keys=${state.keys} ...${hands} />
-        <div class="pair"><${Requests} requests=${state.requests} /><${Errors} errors=${state.errors} now=${at} /></div>`}
+        <div class="pair"><${Requests} requests=${state.requests} explained=${explained} explain=${tellWhy} /><${Errors} errors=${state.errors} now=${at} /></div>`}
     </main>
     ${login && !locked && html`<${Dialog} login=${login} />`}`;
 }

@@ -1,5 +1,6 @@
 // What went through: charts of the last hour, error patterns, the last requests.
 import { Component } from "./preact.js";
+import { Explanation } from "./explain.js";
 import { Empty, html, Mark, Section } from "./pieces.js";
 import { ago, count, milliseconds, NONE, plural, shortTime, time } from "./format.js";
 
@@ -100,14 +101,14 @@ export function Errors({ errors, now }) {
 
 const OUTCOMES = { ok: "open", failed: "disabled", abandoned: "closed" };
 
-export const Requests = ({ requests }) => html`
-  <${Section} id="requests" title="Last requests" note="open one to see its tries">
+export const Requests = ({ requests, explained, explain }) => html`
+  <${Section} id="requests" title="Last requests" note="open one to see its tries, and why it went there">
     ${requests.length === 0 && html`<${Empty}>None yet. They appear here as they end.</${Empty}>`}
-    <ol class="requests">${requests.map((one) => html`<${Request} key=${one.id} one=${one} />`)}</ol>
+    <ol class="requests">${requests.map((one) => html`<${Request} key=${one.id} one=${one} told=${explained[one.id]} explain=${explain} />`)}</ol>
   </${Section}>`;
 
-const Request = ({ one }) => html`
-  <li><details>
+const Request = ({ one, told, explain }) => html`
+  <li><details data-id=${one.id} onToggle=${(event) => event.currentTarget.open && explain(one.id)}>
     <summary>
       <span class=${`outcome is-${OUTCOMES[one.outcome] ?? "probing"}`}><${Mark} state=${OUTCOMES[one.outcome]} /><span class="unseen">${one.outcome}</span></span>
       <time>${time(one.at)}</time>
@@ -119,12 +120,16 @@ const Request = ({ one }) => html`
     <div class="tries-of">
       <p class="soft">${one.dialect} · ${one.outcome}${one.status !== null ? ` · ${one.status}` : ""}${one.code ? ` · ${one.code}` : ""} · id <code>${one.id}</code>${one.overhead_ms !== null && html` · the gateway added ${milliseconds(one.overhead_ms)}`}</p>
       ${one.tries.length === 0 && html`<p class="soft">No attempt was made.</p>`}
-      <ol>${one.tries.map((each) => html`
-        <li class=${`is-${each.ok ? "open" : "disabled"}`}>
-          <${Mark} state=${each.ok ? "open" : "disabled"} />
-          <b>${each.row}</b>
-          <span>${each.key} (${each.account}) × ${each.model}</span>
-          <span class="soft">${each.scope ? `at fault: ${each.scope}, ` : ""}${milliseconds(each.duration_ms)}${each.ttft_ms !== null ? `, first content after ${milliseconds(each.ttft_ms)}` : ""}, ${count(each.tokens_in)} → ${count(each.tokens_out)} tokens</span>
-        </li>`)}</ol>
+      <ol>${(told?.attempts ?? one.tries).map((each) => html`<${Try} each=${each} />`)}</ol>
+      <${Explanation} told=${told} />
     </div>
   </details></li>`;
+
+const Try = ({ each }) => html`
+  <li class=${`is-${each.ok ? "open" : "disabled"}`}>
+    <${Mark} state=${each.ok ? "open" : "disabled"} />
+    <b>${each.row}</b>
+    <span>${each.key} (${each.account}) × ${each.model}</span>
+    ${each.means && html`<span class="soft">${each.means}</span>`}
+    <span class="soft">${each.scope ? `at fault: ${each.scope}, ` : ""}${milliseconds(each.duration_ms)}${each.ttft_ms !== null ? `, first content after ${milliseconds(each.ttft_ms)}` : ""}, ${count(each.tokens_in)} → ${count(each.tokens_out)} tokens</span>
+  </li>`;
