@@ -296,7 +296,7 @@ class Engine:
 
         def put_up(pool: Pool, now: float) -> None:
             self.menu = found
-            pool.set_models([entry.model for entry in found.ordered], now)
+            pool.set_models([entry.model for entry in found.ordered], now, found.costly)
 
         self.note(put_up)
 
@@ -417,8 +417,8 @@ class Engine:
                 self._books.hear(event)
             if isinstance(event, Blocked) and event.reason == CHARGED:
                 log.error(
-                    "ALARM: %s is listed as free and has cost money; it stays closed for a day, "
-                    "see the key's activity page",
+                    "ALARM: %s is listed as free and has cost money, or a model that costs money answered for it; "
+                    "it stays closed for a day, see the key's activity page",
                     event.scope.name,
                 )
             for listener in self._listeners:

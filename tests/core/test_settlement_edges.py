@@ -57,6 +57,15 @@ def test_a_model_listed_as_free_that_costs_money_is_closed_for_a_day() -> None:
     assert refusal(made, on("m1")).cause == "health"
 
 
+def test_a_paid_model_that_answers_for_a_free_one_closes_it_for_a_day() -> None:
+    made = pool(("k1@a1",))
+    made.set_models([model("m1:free"), model("m2", free=False)], NOON, frozenset({"m1", "m2"}))
+    assert not blocks(run(made, Answered(0.5, 2.0, model="m1-20260101:free"), on("m1:free")))
+    (block,) = blocks(run(made, Answered(0.5, 2.0, model="m1"), on("m1:free")))
+    assert (block.scope.name, block.reason) == ("m1:free", "charged")
+    assert not blocks(run(made, Answered(0.5, 2.0, model="m2"), on("m2")))
+
+
 def test_usage_that_was_not_told_is_none() -> None:
     (event,) = run(pool(("k1@a1",)), Answered(0.5, 2.0), on("m1"))
     assert isinstance(event, Attempted)

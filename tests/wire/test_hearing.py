@@ -137,6 +137,34 @@ def test_a_budget_that_went_into_reasoning_is_an_answer_with_its_row() -> None:
     assert finding.row == "28b budget-spent-on-reasoning"
 
 
+@pytest.mark.parametrize(
+    ("body", "model"),
+    [
+        ({"id": "gen-1", "model": "lab/m:free"} | GOOD, "lab/m:free"),
+        (GOOD, ""),
+        (GOOD | {"choices": [{"finish_reason": "stop", "message": {"content": '"model": "lab/paid"'}}]}, ""),
+        (GOOD | {"system_fingerprint": "x" * 5_000, "model": "lab/m:free"}, ""),
+    ],
+)  # fmt: skip
+def test_the_model_that_a_plain_answer_names_is_told(body: Any, model: str) -> None:
+    it = plain()
+    hear(it, [encoded(body)])
+    finding = it.hear(b"", NOW + 2.0)
+    assert isinstance(finding, Answered)
+    assert finding.model == model
+
+
+def test_the_model_that_a_stream_names_is_told() -> None:
+    it = streamed()
+    begin = (
+        b'data: {"id":"g","model":"lab/m-20260101:free","choices":[{"delta":{"content":"Hi"}}]}\n\n'
+    )
+    assert hear(it, [begin]) is Stage.COMMITTED
+    _, ending = follow(it, [STOP + DONE])
+    assert isinstance(ending.outcome, Answered)
+    assert ending.outcome.model == "lab/m-20260101:free"
+
+
 def test_a_plain_answer_where_a_stream_was_asked_for_is_malformed() -> None:
     thought = {"finish_reason": "length", "message": {"content": "", "reasoning": "hm"}}
     for answer in (GOOD, GOOD | {"choices": [thought]}):
@@ -311,13 +339,13 @@ def test_a_clean_end_answers_with_the_time_to_the_first_content() -> None:
     usage = chunk(usage={"prompt_tokens": 3, "completion_tokens": 2})
     passed, ending = follow(begun(), [STOP, usage, DONE, b"never read"], NOW + 5.0)
     assert passed == HELLO + STOP + usage + DONE
-    assert ending == (b"", Answered(1.0, 5.0, 3, 2, 0.0, "ok"))
+    assert ending == (b"", Answered(1.0, 5.0, 3, 2, 0.0, "ok", "m"))
 
 
 def test_a_whole_stream_in_one_piece_needs_no_further_read() -> None:
     it = begun(first=HELLO + STOP + DONE)
     assert it.resume(NOW + 1.0) == 0.0
-    assert it.conclude(NOW + 1.0) == (b"", Answered(1.0, 1.0, None, None, 0.0, "ok"))
+    assert it.conclude(NOW + 1.0) == (b"", Answered(1.0, 1.0, None, None, 0.0, "ok", "m"))
 
 
 def test_a_missing_end_marker_is_added() -> None:

@@ -41,6 +41,10 @@ def test_auto_and_nothing_ask_for_the_best() -> None:
     assert found.wish("auto", (), NOW) == found.wish(None, (), NOW) == Wish()
 
 
+def test_what_has_a_price_must_not_answer_for_what_has_none() -> None:
+    assert menu(LIST, Taste(), NOW).costly == {"d/paid-9b"}
+
+
 def test_an_id_comes_first_and_a_list_stands_for_itself() -> None:
     found = menu(LIST, Taste(), NOW)
     assert found.wish("a/tiny-3b:free", (), NOW) == Wish(first="a/tiny-3b:free")

@@ -89,9 +89,13 @@ class Pool:
         self.roster.assign(key, account)
         self._move_seats()
 
-    def set_models(self, models: Iterable[Model], now: float) -> None:
-        """Take a new list of models in order of preference; what is known about surviving ids stays."""
+    def set_models(
+        self, models: Iterable[Model], now: float, costly: frozenset[str] = frozenset()
+    ) -> None:
+        """Take a new list of models in order of preference; what is known about surviving ids stays. `costly`: ids
+        that must not answer for a free one."""
         self.roster.set_models(models, now)
+        self.roster.costly = costly
 
     @property
     def open_leases(self) -> int:

@@ -36,6 +36,7 @@ class Roster:
         self.talking: tuple[ModelState, ...] = ()  # … those that answer in words …
         self.embedding: tuple[ModelState, ...] = ()  # … and those that answer in vectors
         self.all_free = True
+        self.costly: frozenset[str] = frozenset()  # ids that must not answer for a free one
         self._left: dict[
             str, AccountState
         ] = {}  # accounts without keys: their counts must not be lost

@@ -93,7 +93,8 @@ class Recorder:
             model.learn_tokens(seat.ask.tokens, outcome.tokens_in)
         self._suspicion.answered(lease.model, now)
         number = lease.number
-        if outcome.cost > 0 and model.model.free:
+        paid = outcome.cost > 0 or outcome.model in self._roster.costly
+        if paid and model.model.free:
             return [self._charged(model, now, number)]
         events: list[Event] = [
             Reopened(now, breaker.scope, "answered")
@@ -106,7 +107,8 @@ class Recorder:
         return events
 
     def _charged(self, model: ModelState, now: float, number: int) -> Event:
-        """A model that is listed as free has cost money: closed, however well it answered."""
+        """A model that is listed as free has cost money, or one that costs money answered: closed, however well it
+        answered."""
         model.breaker.block(Provenance.AUTHORITATIVE, now + DAY, CHARGED, now, number)
         return blocked(model.breaker, now)
 

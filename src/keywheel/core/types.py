@@ -285,7 +285,7 @@ class Lease(NamedTuple):
 
 class Answered(NamedTuple):
     """The attempt gave an answer. Seconds from the send to the first content and to the last byte; tokens
-    as reported."""
+    as reported. `model`: the id that the answer names, which may have a date in it."""
 
     ttft: float
     total: float
@@ -293,6 +293,7 @@ class Answered(NamedTuple):
     tokens_out: int | None = None
     cost: float = 0.0
     row: str = "ok"  # or the row of a peculiarity that is nobody's failure: 28b, 32
+    model: str = ""
 
 
 @dataclass(frozen=True, slots=True)

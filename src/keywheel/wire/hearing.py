@@ -13,6 +13,7 @@ Answered, Failed: over. `Stage.COMMITTED`: the client gets `held` and all that f
     tail, outcome = hearing.conclude(now)
 """
 
+import re
 from collections.abc import Sequence
 from enum import Enum, auto
 from typing import NamedTuple
@@ -28,6 +29,9 @@ from keywheel.wire.stream import Scanner
 
 MAX_PLAIN = 16 * 1024 * 1024  # bytes of a plain answer (requirement C17)
 MAX_STREAM = 64 * 1024 * 1024
+HEAD = (
+    4 * 1024
+)  # bytes of a plain answer in which its model is looked for: it stands before what was said
 MAX_ERROR = 64 * 1024  # bytes of an error body that are looked at
 MAX_HELD = 64 * 1024  # bytes and …
 MAX_HELD_EVENTS = 64  # … events before the first content (rule A.7)
@@ -297,7 +301,10 @@ class Hearing:
     def _answered(self, now: float, usage: Usage, row: str) -> Answered:
         total = now - self._times.began
         ttft = total if self._ttft is None else self._ttft  # a plain answer comes all at once
-        return Answered(ttft, total, usage.tokens_in, usage.tokens_out, usage.cost, row)
+        model = self.scanner.model if self.streams else _named(self.body)
+        return Answered(
+            ttft, total, usage.tokens_in, usage.tokens_out, usage.cost, row, model or ""
+        )
 
     def _failed(self, verdict: Verdict, now: float) -> Failed:
         return Failed(verdict, now - self._times.began)
@@ -330,6 +337,15 @@ _END_KINDS = {
     "error": "malformed",
     REASONING_ONLY: REASONING_ONLY,
 }
+
+
+def _named(body: bytes) -> str:
+    """The model that a whole answer names near its beginning; empty if it names none there."""
+    found = _MODEL(body, 0, HEAD)
+    return found[1].decode("ascii", "replace") if found else ""
+
+
+_MODEL = re.compile(rb'"model"\s*:\s*"([^"\\]+)"').search
 
 
 def _content_type(headers: Headers) -> bytes:

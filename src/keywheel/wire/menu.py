@@ -45,6 +45,11 @@ class Menu:
     pools: Mapping[str, Wheel] = field(default_factory=dict[str, Wheel])
     stale_at: float = FOREVER
 
+    @property
+    def costly(self) -> frozenset[str]:
+        """What is listed and not free."""
+        return frozenset(id for id, entry in self.entries.items() if not entry.model.free)
+
     def refusal(self, entry: Entry, now: float) -> str | None:
         """Why a listed model is no candidate, None for a candidate."""
         if entry.id in self.candidates:
