@@ -13,7 +13,7 @@ from pathlib import Path
 import httpx2
 import pytest
 
-from tests.serving import KEY, ask, base_of, ended, is_alive, settings, simulated, started
+from tests.serving import FREE, KEY, ask, base_of, ended, is_alive, settings, simulated, started
 
 PAID = {"model": "openai/gpt-4o", "messages": [{"role": "user", "content": "Hello"}]}
 
@@ -194,3 +194,24 @@ def test_a_broken_pipe_is_silent(tmp_path: Path, environment: dict[str, str]) ->
     finally:
         os.close(writer)
     assert done.stderr == b""
+
+
+def test_clients_with_tokens_of_their_own_are_told_apart_in_the_figures(
+    tmp_path: Path, environment: dict[str, str], upstream: dict[str, str]
+) -> None:
+    tokens = [f"client-{number}-{'abcdefgh' * 4}" for number in (1, 2)]
+    admin = "admin-" + "ijklmnop" * 4
+    tokened = {"KEYWHEEL_TOKENS": ",".join(tokens), "KEYWHEEL_ADMIN_TOKEN": admin}
+    with started(tmp_path, environment | upstream | tokened) as (_, lines):
+        base = base_of(lines)
+        with httpx2.Client(base_url=base, trust_env=False, timeout=20) as http:
+            for token in (*tokens, tokens[1]):
+                headers = {"authorization": f"Bearer {token}"}
+                sent = http.post("/v1/chat/completions", json=FREE, headers=headers)
+                assert sent.status_code == 200
+            headers = {"authorization": f"Bearer {admin}"}
+            told = http.get("/admin/history?by=client", headers=headers)
+    rows = {row["client"]: row["succeeded"] for row in told.json()["rows"]}
+    assert rows == {"token1": 1, "token2": 2}
+    kept = [path.read_bytes() for path in (tmp_path / "state").rglob("*") if path.is_file()]
+    assert not any(token.encode() in data for token in tokens for data in kept)

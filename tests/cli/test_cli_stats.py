@@ -149,7 +149,7 @@ def asked() -> Iterator[Any]:
         "?since=-1",
         "?since=1e30",
         "?until=x",
-        "?by=client",
+        "?by=colour",
         "?by=",
     ],
 )

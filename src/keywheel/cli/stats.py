@@ -19,7 +19,7 @@ from keywheel.environment import gather
 from keywheel.errors import Error
 
 Json = dict[str, Any]
-BY = ("key", "model", "day", "hour")
+BY = ("key", "model", "client", "day", "hour")
 UNITS = {"m": 60, "h": HOUR, "d": DAY, "w": 7 * DAY}
 WEEK = 7 * DAY
 _AGO = re.compile(r"(\d{1,6})([mhdw])")

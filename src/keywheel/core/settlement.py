@@ -81,7 +81,7 @@ class Recorder:
             case _:
                 events = []
         seat.leave()
-        return (*events, attempted(seat.lease, outcome, now))
+        return (*events, attempted(seat.lease, outcome, now, seat.ask.client))
 
     # --- answers ---------------------------------------------------------------------------------
 
@@ -224,7 +224,7 @@ def blocked(breaker: Breaker, now: float) -> Blocked:
     return Blocked(now, breaker.scope, cause.until, cause.reason, cause.provenance)
 
 
-def attempted(lease: Lease, outcome: Outcome, now: float) -> Attempted:
+def attempted(lease: Lease, outcome: Outcome, now: float, client: str = "") -> Attempted:
     """The event of an attempt that ended."""
     if isinstance(outcome, Answered):
         return Attempted(
@@ -241,11 +241,13 @@ def attempted(lease: Lease, outcome: Outcome, now: float) -> Attempted:
             outcome.tokens_in or 0,
             outcome.tokens_out or 0,
             outcome.cost,
+            client,
         )
     row, scope, total = "abandoned", "", now - lease.at
     if isinstance(outcome, Failed):
         fault = outcome.verdict.row.fault
         row, scope, total = outcome.verdict.label, fault or "", outcome.elapsed
     return Attempted(
-        now, lease.request_id, lease.key, lease.account, lease.model, row, scope, False, None, total
-    )
+        now, lease.request_id, lease.key, lease.account, lease.model, row, scope, False, None, total,
+        client=client,
+    )  # fmt: skip

@@ -357,7 +357,8 @@ class Reopened:
 
 
 class Attempted(NamedTuple):
-    """Event: one upstream request ended. `row` is `ok`, `abandoned` or the label of the classification row."""
+    """Event: one upstream request ended. `row` is `ok`, `abandoned` or the label of the classification row; `client`:
+    for whom, empty where clients cannot be told apart."""
 
     at: float
     request_id: str
@@ -372,6 +373,7 @@ class Attempted(NamedTuple):
     tokens_in: int = 0
     tokens_out: int = 0
     cost: float = 0.0
+    client: str = ""
 
 
 class Finished(NamedTuple):

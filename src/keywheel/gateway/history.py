@@ -24,6 +24,7 @@ COUNTS = ("attempts", "succeeded", "failed", "tokens_in", "tokens_out")
 BY: Mapping[str, Callable[[Figures], str | int]] = {
     "key": lambda row: row.key,
     "model": lambda row: row.model,
+    "client": lambda row: row.client,
     "hour": lambda row: row.hour * HOUR,
     "day": lambda row: row.hour * HOUR // int(DAY) * int(DAY),
 }

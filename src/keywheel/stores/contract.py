@@ -161,7 +161,7 @@ class Store(Protocol):
 
 
 class Figures(NamedTuple):
-    """What one key did with one model for one client in one hour. `client`: a keyed hash, or empty.
+    """What one key did with one model for one client in one hour. `client`: which token, or empty.
 
     `latency` and `ttft` are sums in seconds; `ttft` over the `first` attempts that gave content.
     """

@@ -1,4 +1,4 @@
-"""Figures by hour, key and model that are not written yet."""
+"""Figures by hour, key, model and client that are not written yet."""
 
 from collections.abc import Iterable
 from threading import Lock
@@ -14,7 +14,7 @@ class Hourly:
     """Sums of attempts, safe to use from several threads."""
 
     def __init__(self) -> None:
-        self._rows: dict[tuple[int, str, str], Figures] = {}
+        self._rows: dict[tuple[int, str, str, str], Figures] = {}
         self._lock = Lock()
 
     def add(self, event: Attempted) -> None:
@@ -25,6 +25,7 @@ class Hourly:
                 int(event.at // HOUR),
                 event.key,
                 event.model,
+                event.client,
                 attempts=1,
                 succeeded=int(event.ok),
                 failed=int(judged and not event.ok),
@@ -48,6 +49,6 @@ class Hourly:
             self._join(row)
 
     def _join(self, row: Figures) -> None:
-        place = (row.hour, row.key, row.model)
+        place = (row.hour, row.key, row.model, row.client)
         with self._lock:
             self._rows[place] = add_up(self._rows.get(place), row)
