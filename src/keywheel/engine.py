@@ -243,6 +243,7 @@ class Engine:
     def finish(self, event: Finished) -> None:
         """A request ended, whatever came of it."""
         with self._lock:
+            event = self._stories.complete(event)
             self._count((event,))
         self._tell((event,))
 

@@ -300,3 +300,12 @@ def test_what_belongs_to_nobody_changes_nothing() -> None:
         stories.hear(event)
     stories.answer("r1", Refused(()))
     assert len(stories) == 0
+
+
+def test_the_end_of_a_refused_request_says_what_no_model_offered() -> None:
+    refused = END._replace(outcome="failed", attempts=0)
+    needy = ASK._replace(needs=frozenset({"tools", "image"}))
+    assert remembered(pool(), needy).complete(refused).lacking == "image"
+    assert remembered(pool(), needy).complete(END).lacking == ""
+    assert remembered(pool(), ASK, "bad-request").complete(refused).lacking == ""
+    assert Stories().complete(refused).lacking == ""

@@ -178,16 +178,19 @@ def test_no_free_model_and_no_key() -> None:
     assert set(told(pool(keys=[]))) == {"no-keys"}
 
 
-def test_requests_that_fit_no_model_are_told_for_ten_minutes() -> None:
+@pytest.mark.parametrize(
+    ("lacking", "code"), [("context", "no-model-fits"), ("image, tools", "no-model-can")]
+)
+def test_requests_that_fit_no_model_are_told_for_ten_minutes(lacking: str, code: str) -> None:
     stats = Stats(NOON)
-    for at, attempts in ((NOON, 0), (NOON + 5, 0), (NOON + 6, 1)):
+    for at, what in ((NOON, lacking), (NOON + 5, lacking), (NOON + 6, ""), (NOON + 7, "cost")):
         stats.record(
-            Finished(at, "r", "chat", "failed", 400, "context_too_long", attempts, "", "", "", 0.1)
+            Finished(at, "r", "chat", "failed", 400, "x", 0, "", "", "", 0.1, lacking=what)
         )
-    found = told(pool(), stats, NOON + 10)["no-model-fits"]
+    found = told(pool(), stats, NOON + 10)[code]
     assert (found.scope, found.name, found.since, found.until) == (
         "pool",
-        "context",
+        lacking,
         NOON,
         NOON + 605,
     )

@@ -10,7 +10,7 @@ from itertools import islice
 from math import exp, inf
 from typing import Any
 
-from keywheel.core.attempts import Result, Served
+from keywheel.core.attempts import Refused, Result, Served
 from keywheel.core.decisions import Decision, Passed
 from keywheel.core.overview import try_entry
 from keywheel.core.ranking import Score
@@ -99,6 +99,14 @@ class Stories:
                 story = Story(event.request_id, event.dialect, event.at - event.total)
                 self._put(story)
             story.end = event
+
+    def complete(self, event: Finished) -> Finished:
+        """The end of a request, with what is known of why it was refused."""
+        story = self._by_id.get(event.request_id) if event.outcome == "failed" else None
+        result = story.result if story else None
+        if not isinstance(result, Refused) or result.no_lane is None or result.tries:
+            return event
+        return event._replace(lacking=", ".join(sorted(result.no_lane.missing)))
 
     def _put(self, story: Story) -> None:
         self._by_id[story.id] = story

@@ -9,7 +9,7 @@ from keywheel.core.rows import ROWS
 from keywheel.core.states import AccountState
 from keywheel.core.stats import Stats
 from keywheel.core.troubles import SEVERITIES, Trouble, trouble
-from keywheel.core.types import FOREVER, Finished, Kind, Provenance
+from keywheel.core.types import FOREVER, Kind, Provenance
 
 RECENT = 600.0  # seconds for which a request that fitted no model is told
 SKEW_TOLD = 5.0  # seconds; less is usual and corrected for
@@ -196,14 +196,13 @@ def _capabilities(pool: Pool, now: float) -> Iterator[Trouble]:
 
 
 def _unfit(stats: Stats, now: float) -> Iterator[Trouble]:
-    """Requests for which no listed model was large enough."""
-    found = [e for e, _ in stats.history.requests() if now - e.at < RECENT and _fitted_nothing(e)]
-    if found:
-        first, last = found[-1].at, found[0].at
+    """Requests that no listed model was large enough for, or could do what they needed."""
+    found: dict[str, list[float]] = {}
+    for event, _ in stats.history.requests():
+        if now - event.at < RECENT and event.lacking not in ("", "cost"):
+            found.setdefault(event.lacking, []).append(event.at)
+    for lacking, moments in found.items():
+        code = "no-model-fits" if lacking == "context" else "no-model-can"
         yield trouble(
-            "no-model-fits", "pool", "context", since=first, until=last + RECENT, number=len(found)
-        )
-
-
-def _fitted_nothing(event: Finished) -> bool:
-    return event.code == "context_too_long" and not event.attempts
+            code, "pool", lacking, since=min(moments), until=max(moments) + RECENT, number=len(moments)
+        )  # fmt: skip

@@ -377,7 +377,8 @@ class Attempted(NamedTuple):
 
 
 class Finished(NamedTuple):
-    """Event: one client request ended: `ok`, `failed` (an error was returned), `abandoned` (the client left)."""
+    """Event: one client request ended: `ok`, `failed` (an error was returned), `abandoned` (the client left).
+    `lacking`: what it needed and no model that it allowed offers."""
 
     at: float
     request_id: str
@@ -391,6 +392,7 @@ class Finished(NamedTuple):
     model: str
     total: float
     overhead: float = 0.0
+    lacking: str = ""
 
 
 Event = Blocked | Reopened | Attempted | Finished
