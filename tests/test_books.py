@@ -283,7 +283,9 @@ def test_without_a_store_nothing_metered_is_sent_and_it_is_said_once(
         assert worker.sent == []
     told = [record.getMessage() for record in caplog.records]
     assert told == ["the state store is in trouble: the disk is full"]
-    assert worker.books.trouble == "the disk is full"
+    (found,) = [t for t in worker.engine.state()["troubles"] if t["code"] == "state-unusable"]
+    assert "the disk is full" in found["cause"]
+    assert found["since"] == NOON
     store.trouble = None
     assert isinstance(worker.ask(), Served)
 

@@ -1,14 +1,33 @@
 """What asyncio drivers wait for: the first model list, a lane that opens soon, a reservation in a store far away."""
 
 import asyncio
+import os
 import threading
+from concurrent.futures import ThreadPoolExecutor
 
-from keywheel.core.attempts import Done, Report, Take
+from keywheel.core.attempts import Done, Report, Take, TurnedDown
 from keywheel.core.types import Abandoned
 from keywheel.engine import Engine, Flow
+from keywheel.stores.contract import PATIENCE
 
 FIRST_LOOK = 10.0  # seconds that a request waits for the first model list
 LOOK_AGAIN = 0.02  # seconds
+TAKERS = 16  # threads that ask a store; a slow one must not use up those that read files
+TAKEN_BY = 1.5 * PATIENCE  # seconds from the wish to reserve until it is given up
+
+
+class _Takers:
+    """Threads of their own for stores far away. A forked child gets new ones."""
+
+    def __init__(self) -> None:
+        self.renew()
+
+    def renew(self) -> None:
+        self.pool = ThreadPoolExecutor(TAKERS, "keywheel-take")
+
+
+_takers = _Takers()
+os.register_at_fork(after_in_child=_takers.renew)
 
 
 async def first_look(ready: threading.Event, seconds: float) -> None:
@@ -40,12 +59,21 @@ async def lane(engine: Engine, flow: Flow, until: float) -> Done:
 
 
 async def reservation(engine: Engine, step: Take) -> Report:
-    """Reserve off the loop. Whoever is interrupted gives the lease back unused."""
+    """Reserve off the loop. What is not granted in time is as good as refused: the request looks for another lane.
+
+    Whoever is interrupted gives the lease back unused.
+    """
+    taking = asyncio.get_running_loop().run_in_executor(_takers.pool, engine.take, step)
     try:
-        return await asyncio.to_thread(engine.take, step)
+        await asyncio.wait((taking,), timeout=TAKEN_BY)
+        if taking.done():
+            return taking.result()
     except BaseException as error:
         engine.settle(step.lease, Abandoned(reason(error), unsent=True))
         raise
+    finally:
+        taking.cancel()  # one that has not begun never will; one that has counts, and nothing is sent for it
+    return TurnedDown(engine.clock())
 
 
 def reason(error: BaseException) -> str:

@@ -20,10 +20,12 @@ from keywheel.core.memory import mapping, recall, remember
 from keywheel.core.pool import Pool
 from keywheel.core.quota import Quota
 from keywheel.core.share import Share
-from keywheel.core.states import AccountState
-from keywheel.core.types import Attempted, Blocked, Event, Kind, Lease, Reopened
+from keywheel.core.states import AccountState, KeyState
+from keywheel.core.troubles import Trouble, trouble
+from keywheel.core.types import Attempted, Blocked, Event, Kind, Lease, Provenance, Reopened
 from keywheel.errors import StoreError
 from keywheel.stores import Answer, Figures, State, StoreLost
+from keywheel.stores.contract import KEPT, SILENT
 from keywheel.stores.diary import Diary
 from keywheel.stores.hourly import HOUR, Hourly
 from keywheel.stores.ledger import Emptied, Ledger, Need
@@ -35,8 +37,11 @@ log = logging.getLogger("keywheel.books")
 EXCHANGE = 0.5  # seconds between two exchanges with other workers (routing rule A.11.2)
 SAVE = 60.0  # seconds between two writings of what was learnt (routing rule A.2)
 TEND = 600.0  # seconds between two prunings
+HELD = 5.0  # seconds that a refused request is told of; the exchange may go well while nothing can be written
 STOP_PATIENCE = 2.0  # seconds that an exchange under way gets at the end
 LEARNT, LISTED, GROUPS, SALT = "learnt", "models", "groups", "salt"
+BAD_KEY = ("bad-key", "bad-key-400")  # what the upstream closes a key for that it does not accept
+LOST, UNUSABLE = "state-silent", "state-unusable"
 
 Change = Callable[[Pool, float], Iterable[Event] | None]
 
@@ -70,7 +75,8 @@ class Books:
         self._lock = threading.Lock()
         self._stop, self._urgent = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
-        self._trouble = ""
+        self._trouble: Trouble | None = None
+        self._said, self._held_until = "", 0.0
         self._emptied_at: float | None = None
         self._save_at, self._tend_at = clock() + SAVE, clock() + TEND
 
@@ -80,8 +86,8 @@ class Books:
         return self._state.store.inline
 
     @property
-    def trouble(self) -> str:
-        """What is wrong with the store now; empty while all is well."""
+    def trouble(self) -> Trouble | None:
+        """What is wrong with the store now; None while all is well."""
         return self._trouble
 
     # --- life ------------------------------------------------------------------------------------
@@ -150,7 +156,7 @@ class Books:
         try:
             taken = self._ledger.take(f"{self._name}-{lease.number}", need)
         except StoreError as error:
-            self._complain(error)
+            self._complain(error, held=HELD)
             return TurnedDown(self._clock())
         if not taken.permitted:
 
@@ -237,21 +243,20 @@ class Books:
             pool.adopt(read(known, now), now)
 
     def _mistrust(self, subject: Subject) -> None:
-        """The store came back empty: it is trusted again when `GET /key` has told how much every account has used."""
+        """The store came back empty. It is trusted again when every worker has told its rows, which is over when one
+        that did not would count as silent, and `GET /key` has told how much every account has used."""
         now = self._clock()
         if self._emptied_at is None:
             self._emptied_at = now
             subject.note(lambda pool, _now: pool.urge_all())
             return
-        since, read_since = self._emptied_at, list[bool]()
-
-        def look(pool: Pool, _now: float) -> None:
-            for account in pool.roster.accounts.values():
-                remote = account.quota.remote
-                read_since.append(not account.quota.metered or bool(remote and remote[0] >= since))
-
-        subject.note(look)
-        if all(read_since):
+        since, known = self._emptied_at, list[bool]()
+        subject.note(
+            lambda pool, now: known.extend(
+                _is_known(account, since, now) for account in pool.roster.accounts.values()
+            )
+        )
+        if all(known) and now >= since + SILENT:
             self._ledger.accept()
             self._emptied_at = None
 
@@ -302,17 +307,24 @@ class Books:
             log.warning("the saved record %r cannot be read and is passed over", name)
             return {}
 
-    def _complain(self, error: StoreError) -> None:
-        """Once per change, and shown in the report for as long as it lasts."""
-        if str(error) != self._trouble:
-            level = logging.WARNING if isinstance(error, StoreLost) else logging.ERROR
-            log.log(level, "the state store is in trouble: %s", error)
-        self._trouble = str(error)
+    def _complain(self, error: StoreError, *, held: float = 0.0) -> None:
+        """Once per change, and shown in the report for as long as it lasts. `held`: seconds in which an exchange that
+        goes well does not end it. What a request met says less than what the exchange did, unless it is graver."""
+        code, now = LOST if isinstance(error, StoreLost) else UNUSABLE, self._clock()
+        old, said = self._trouble, str(error)
+        self._held_until = now + held
+        graver = old is None or (code == UNUSABLE and old.code == LOST)
+        if not graver and (held or said == self._said):
+            return
+        level = logging.WARNING if code == LOST else logging.ERROR
+        log.log(level, "the state store is in trouble: %s", said)
+        self._said = said
+        self._trouble = trouble(code, "host", "state", since=old.since if old else now, said=said)
 
     def _recover(self) -> None:
-        if self._trouble:
+        if self._trouble and self._clock() >= self._held_until:
             log.warning("the state store is well again")
-            self._trouble = ""
+            self._trouble = None
 
 
 def books_of(state: State, config: Config, clock: Callable[[], float], worker: int) -> Books:
@@ -321,6 +333,20 @@ def books_of(state: State, config: Config, clock: Callable[[], float], worker: i
     slots = config.state.slots if not state.store.inline else None
     start = time.time_ns() // 1_000_000
     return Books(state, clock, slot=f"{host}:{worker}", start=start, slots=slots)
+
+
+def _is_known(account: AccountState, since: float, now: float) -> bool:
+    """Whether `GET /key` has told since then what an account has used, or has nothing to tell: it never did, or none of
+    the keys is accepted; one that comes back is looked at before it is used."""
+    remote = account.quota.remote
+    if not account.quota.metered or not any(_is_accepted(key, now) for key in account.keys):
+        return True
+    return remote[0] >= since if remote else now >= since + KEPT
+
+
+def _is_accepted(key: KeyState, now: float) -> bool:
+    block = key.breaker.blocks.get(Provenance.AUTHORITATIVE)
+    return block is None or block.until <= now or block.reason not in BAD_KEY
 
 
 def _mark(event: Event, writer: str) -> Block | Clear | None:

@@ -117,7 +117,45 @@ def test_what_is_set_aside_keeps_everything(path: Path) -> None:
     assert state(aside) == before
 
 
+def test_a_file_without_its_name_is_refused(path: Path) -> None:
+    filled(path)
+    with sqlite3.connect(path) as file:
+        file.execute("UPDATE meta SET name = 'birtj'")
+    file.close()
+    assert "its name is missing" in refusal(path)
+
+
+def test_the_tables_of_another_program_are_not_migrated(path: Path) -> None:
+    path.parent.mkdir()
+    with sqlite3.connect(path) as other:
+        other.executescript("CREATE TABLE send (x); PRAGMA user_version = 1;")
+        refusal(path)
+        assert other.execute("SELECT sql FROM sqlite_schema").fetchall() == [
+            ("CREATE TABLE send (x)",)
+        ]
+    other.close()
+
+
 # --- older and newer ones --------------------------------------------------------------------------
+
+
+def test_the_sends_of_a_file_of_format_1_are_kept(path: Path) -> None:
+    filled(path)
+    before = state(path)
+    with sqlite3.connect(path) as file:
+        rows = file.execute("SELECT account, lease, at, seal FROM send").fetchall()
+        file.execute("DROP TABLE send")
+        file.execute(next(sql for sql in schema.STEPS[0] if "TABLE send" in sql))
+        file.executemany("INSERT INTO send VALUES (?, ?, ?, ?)", rows)
+        file.execute("PRAGMA user_version = 1")
+        file.commit()
+        assert schema.damage(file) is None
+    file.close()
+    assert state(path) == before
+    store = open_at(path)
+    assert taken(store, joined(store), 8) == ["again"] * 7 + ["taken"]
+    store.close()
+
 
 STEP_2 = ("ALTER TABLE snapshot ADD COLUMN note TEXT", "CREATE TABLE more (x INTEGER)")
 

@@ -89,6 +89,12 @@ def test_a_refusal_and_a_repeat_count_nothing(wire: Wire, clock: Hand) -> None:
     assert ledger.used("team", TODAY) == CAP == wire.used("team", TODAY)
 
 
+def test_its_own_sends_are_kept_for_a_share_only(wire: Wire, clock: Hand) -> None:
+    alone, sharing = local(wire, clock), remote(Wire(clock=clock), clock)
+    assert takes(alone, 5) == takes(sharing, 5) == 5
+    assert (len(alone._sends), len(sharing._sends)) == (0, 5)
+
+
 def test_without_an_answer_it_counts_as_taken_and_is_told_later(wire: Wire, clock: Hand) -> None:
     ledger = local(wire, clock)
     wire.cut = True

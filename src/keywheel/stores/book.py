@@ -12,6 +12,10 @@ A worker takes only while its exchanges are answered, so no `take` is more than 
 silent slots.
 """
 
+from collections.abc import Mapping
+from heapq import heapify, heappop, heappush
+from typing import NamedTuple
+
 from keywheel.core.marks import Mark, fade
 from keywheel.stores.contract import (
     GONE,
@@ -33,12 +37,77 @@ from keywheel.stores.rows import to_row
 Place = tuple[str, int]  # account and UTC date
 
 
+class Send(NamedTuple):
+    """A row of the minute's log. `number`: of two rows with one lease the one with the larger number holds."""
+
+    at: float
+    number: int
+    account: str
+    lease: str
+
+
+class Minute:
+    """The sends of the last 61 s of all accounts. What a look or a note costs hardly grows with how many there are.
+
+    Invariant: a lease in `_leases` has exactly one row in the queue that bears its number; the others were replaced.
+    """
+
+    def __init__(self) -> None:
+        self._leases: dict[str, dict[str, int]] = {}  # account → lease → number of its row
+        self._queue: list[Send] = []  # a heap: the oldest first
+        self._latest = 0.0  # no stamp is later
+        self.last = 0  # the largest number noted
+        self.past = 0  # the largest number forgotten
+
+    def of(self, account: str) -> Mapping[str, int]:
+        """The number of each lease, as it changes; without those past 61 s after `age`."""
+        return self._leases.setdefault(account, {})
+
+    def stamps(self, account: str) -> list[float]:
+        """When the account sent, in no order."""
+        return [send.at for send in self._queue if send.account == account and self._holds(send)]
+
+    def note(self, send: Send) -> None:
+        """Add a row. Numbers rise from call to call."""
+        self._leases.setdefault(send.account, {})[send.lease] = self.last = send.number
+        heappush(self._queue, send)
+        self._latest = max(self._latest, send.at)
+
+    def age(self, now: float) -> int:
+        """Forget what is past 61 s; how many rows that were."""
+        queue, oldest, count = self._queue, now - KEPT, 0
+        while queue and queue[0].at <= oldest:
+            self._drop(heappop(queue))
+            count += 1
+        return count
+
+    def take_later(self, limit: float) -> list[Send]:
+        """Take out what is stamped later than this."""
+        if self._latest <= limit:
+            return []
+        later = [send for send in self._queue if send.at > limit and self._holds(send)]
+        self._queue = [send for send in self._queue if send.at <= limit]
+        heapify(self._queue)
+        self._latest = limit
+        for send in later:
+            self._drop(send)
+        return later
+
+    def _drop(self, send: Send) -> None:
+        self.past = max(self.past, send.number)
+        if self._holds(send):
+            del self._leases[send.account][send.lease]
+
+    def _holds(self, send: Send) -> bool:
+        return self._leases[send.account].get(send.lease) == send.number
+
+
 class Book:
     """Counters, rooms and marks. Every method takes the store's time."""
 
     def __init__(self, birth: str) -> None:
         self.birth = birth
-        self._sends: dict[str, dict[str, float]] = {}  # account → lease → when
+        self._minute = Minute()
         self._days: dict[Place, dict[str, int]] = {}  # → writer → count
         self._rooms: dict[Place, dict[str, int]] = {}  # → slot → sends kept free
         self._heard: dict[str, float] = {}  # slot → time of the last reply it received
@@ -51,9 +120,11 @@ class Book:
             raise StoreLost("the store has lost what was in it")
         for tally in claim.tallies:
             self._raise(tally, caller.writer)
-        answer, sends = self._judge(claim, now), self._recent(claim.account, now)
+        self._minute.age(now)
+        sends = self._minute.of(claim.account)
+        answer = self._judge(claim, sends)
         if answer is Answer.TAKEN:
-            sends[claim.lease] = now
+            self._log(claim.account, claim.lease, now)
             for tally in claim.tallies:
                 self._days[tally.account, tally.date][caller.writer] += 1
         used = tuple(self.used(tally.account, tally.date) for tally in claim.tallies)
@@ -66,8 +137,10 @@ class Book:
         rooms = [self._fix_rooms(tally, caller.slots, now) for tally in parcel.tallies]
         for tally in parcel.tallies:
             self._raise(tally, caller.writer)
+        self._minute.age(now)
         for sent in parcel.sends:
-            self._recent(sent.account, now).setdefault(sent.lease, now - sent.age)
+            if sent.lease not in self._minute.of(sent.account):
+                self._log(sent.account, sent.lease, now - sent.age)
         for mark in parcel.marks:
             self._note(mark)
         if parcel.leaving:
@@ -88,7 +161,8 @@ class Book:
 
     def stamps(self, account: str, now: float) -> tuple[float, ...]:
         """When the account sent in the last 61 s."""
-        return tuple(sorted(self._recent(account, now).values()))
+        self._minute.age(now)
+        return tuple(sorted(self._minute.stamps(account)))
 
     def forget(self, before: int) -> None:
         """Drop the dates before this one."""
@@ -123,8 +197,8 @@ class Book:
         for name, count in ((writer, tally.mine), (OTHERS, tally.others)):
             day[name] = max(count, day.get(name, 0))
 
-    def _judge(self, claim: Claim, now: float) -> Answer:
-        sends, limit = self._recent(claim.account, now), claim.minute_limit
+    def _judge(self, claim: Claim, sends: Mapping[str, int]) -> Answer:
+        limit = claim.minute_limit
         if claim.lease in sends:
             return Answer.AGAIN
         places = [(tally.account, tally.date) for tally in claim.tallies]
@@ -136,11 +210,8 @@ class Book:
                 return Answer.DAY
         return Answer.TAKEN
 
-    def _recent(self, account: str, now: float) -> dict[str, float]:
-        sends = self._sends.setdefault(account, {})
-        for lease in [lease for lease, at in sends.items() if at <= now - KEPT]:
-            del sends[lease]
-        return sends
+    def _log(self, account: str, lease: str, at: float) -> None:
+        self._minute.note(Send(at, self._minute.last + 1, account, lease))
 
     def _note(self, mark: Mark) -> None:
         row = to_row(mark)

@@ -9,8 +9,8 @@ import logging
 import os
 import sqlite3
 import time
-from collections.abc import Generator, Mapping
-from contextlib import contextmanager, suppress
+from collections.abc import Mapping
+from contextlib import suppress
 from pathlib import Path
 from threading import Lock
 from typing import Literal, NoReturn
@@ -69,6 +69,7 @@ class Database:
         self._lock = Lock()
         self._process = os.getpid()
         self._given_up = ""
+        self._undone = 0
         files.prepare_folder(path)
         self._occupancy = files.Occupancy(path, group)
         try:
@@ -83,38 +84,67 @@ class Database:
             self._connection.close()
             self._occupancy.leave()
 
-    @contextmanager
-    def transaction(self) -> Generator[sqlite3.Connection]:
-        """Everything or, after any exception, nothing. Raises `StoreError`."""
-        with self._held() as connection:
-            _insist(connection, "BEGIN IMMEDIATE")
-            try:
-                yield connection
-                _insist(connection, "COMMIT")
-            except BaseException:
-                with suppress(sqlite3.Error):  # SQLite may have undone it already
-                    connection.execute("ROLLBACK")
-                raise
+    def transaction(self) -> "Database":
+        """Everything or, after any exception, nothing: `with database.transaction() as connection`.
+
+        Raises `StoreError`.
+        """
+        return self
+
+    def __enter__(self) -> sqlite3.Connection:
+        self._hold()
+        try:
+            _insist(self._connection, "BEGIN IMMEDIATE")
+        except BaseException as error:
+            self._undo(error)
+        return self._connection
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        try:
+            if error is None:
+                _insist(self._connection, "COMMIT")
+        except BaseException as failed:
+            error = failed
+        if error is None:
+            self._lock.release()
+        else:
+            self._undo(error)
+
+    def edition(self) -> tuple[int, int]:
+        """Within a transaction: the same as before unless another process has written, or a transaction of ours was
+        undone. Own commits leave it as it is."""
+        row = self._connection.execute("PRAGMA data_version").fetchone()
+        return self._undone, row[0]
 
     def fold(self) -> None:
         """Fold the write-ahead log into the file; waits for the disk. Raises `StoreError`."""
-        with self._held() as connection:
-            connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        self._hold()
+        try:
+            self._connection.execute("PRAGMA wal_checkpoint(PASSIVE)")
+        except _TROUBLE as error:
+            self._fail(error)
+        finally:
+            self._lock.release()
 
     # --- inner -----------------------------------------------------------------------------------
 
-    @contextmanager
-    def _held(self) -> Generator[sqlite3.Connection]:
+    def _hold(self) -> None:
         if self._given_up:
             raise StoreError(self._given_up)
         if os.getpid() != self._process:
             raise StoreError("a state file is opened by each process for itself")
         if not self._lock.acquire(timeout=PATIENCE):
             raise StoreLost(f"the state file {self.path} is busy")
+
+    def _undo(self, error: BaseException) -> NoReturn:
+        """Take back what was done, let others in, and say what happened."""
+        self._undone += 1
         try:
-            yield self._connection
-        except _TROUBLE as error:
-            self._fail(error)
+            with suppress(sqlite3.Error):  # SQLite may have undone it already
+                self._connection.execute("ROLLBACK")
+            if isinstance(error, _TROUBLE):
+                self._fail(error)
+            raise error
         finally:
             self._lock.release()
 

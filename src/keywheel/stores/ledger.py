@@ -10,6 +10,7 @@ from typing import NamedTuple
 
 from keywheel.core.marks import Mark
 from keywheel.core.share import Place, Share
+from keywheel.errors import StoreError
 from keywheel.stores.contract import (
     KEPT,
     Answer,
@@ -61,6 +62,9 @@ class Ledger:
         self._caller = Caller(slot, start, slots=share.slots if share else 1)
         self._lock = Lock()
         self._mine: dict[Place, int] = {}
+        self._asked: dict[
+            Place, int
+        ] = {}  # of these, takes that have no answer yet: the store counts them itself
         self._others: dict[Place, int] = {}
         self._used: dict[Place, int] = {}
         self._sends: deque[Own] = deque()
@@ -76,12 +80,17 @@ class Ledger:
         if self.share and not self.share.may_take(now):
             return self._take_of_share(lease, need, now, self.share)
         claim = self._claim(lease, need)
-        taken = self._store.take(claim)  # without an answer it stays counted
+        try:
+            taken = self._store.take(claim)
+        except BaseException as error:
+            broken = isinstance(error, StoreError) and not isinstance(error, StoreLost)
+            with self._lock:
+                self._settle(need, counts=not broken)  # without an answer it may have happened
+            raise
         with self._lock:
-            if taken.answer is Answer.TAKEN:
+            self._settle(need, counts=taken.answer is Answer.TAKEN)
+            if self.share and taken.answer is Answer.TAKEN:  # without a share nobody asks for them
                 self._sends.append(Own(need.account, lease, now))
-            else:
-                self._count(need, -1)
             self._used |= zip(_places(need), taken.days, strict=True)
         return taken
 
@@ -128,7 +137,7 @@ class Ledger:
                 raise StoreLost(
                     f"the shared store is silent, and {need.account} has no share of its own now"
                 )
-            self._count(need, 1)
+            _add(self._mine, need, 1)
             self._sends.append(Own(need.account, lease, now))
             self._write()
             days = tuple(self._mine[place] for place in _places(need))
@@ -137,8 +146,15 @@ class Ledger:
     def _claim(self, lease: str, need: Need) -> Claim:
         with self._lock:
             claim = Claim(self._caller, lease, self._tallies(need), need.cap)
-            self._count(need, 1)
+            _add(self._mine, need, 1)
+            _add(self._asked, need, 1)
         return claim
+
+    def _settle(self, need: Need, *, counts: bool) -> None:
+        """A take has its answer, or will never have one."""
+        _add(self._asked, need, -1)
+        if not counts:
+            _add(self._mine, need, -1)
 
     def _parcel(
         self, needs: tuple[Need, ...], marks: tuple[Mark, ...], *, leaving: bool = False
@@ -185,12 +201,12 @@ class Ledger:
 
     def _tallies(self, need: Need) -> tuple[Tally, ...]:
         rows = zip(_places(need), need.limits.values(), strict=True)
-        mine, others = self._mine, self._others
-        return tuple(Tally(*p, mine.get(p, 0), others.get(p, 0), limit) for p, limit in rows)
+        others = self._others
+        return tuple(Tally(*p, self._told(p), others.get(p, 0), limit) for p, limit in rows)
 
-    def _count(self, need: Need, n: int) -> None:
-        for place in _places(need):
-            self._mine[place] = self._mine.get(place, 0) + n
+    def _told(self, place: Place) -> int:
+        """Own sends as they are told: one that is refused in a moment must not stay counted in the store."""
+        return self._mine.get(place, 0) - self._asked.get(place, 0)
 
     def _recent(self, account: str, now: float) -> int:
         return sum(own.account == account and own.at > now - KEPT for own in self._sends)
@@ -198,3 +214,8 @@ class Ledger:
 
 def _places(need: Need) -> list[Place]:
     return [(need.account, day) for day in need.limits]
+
+
+def _add(counts: dict[Place, int], need: Need, n: int) -> None:
+    for place in _places(need):
+        counts[place] = counts.get(place, 0) + n

@@ -33,8 +33,18 @@ _STEP_1 = (
         latency REAL NOT NULL, ttft REAL NOT NULL, first INTEGER NOT NULL,
         PRIMARY KEY (hour, key, model, client)) WITHOUT ROWID""",
 )
+# Sends in the order they were written, so that a reader finds what is new to it behind the last row it knows.
+_STEP_2 = (
+    "ALTER TABLE send RENAME TO send_1",
+    """CREATE TABLE send (
+        number INTEGER PRIMARY KEY,
+        account TEXT NOT NULL, lease TEXT NOT NULL, at REAL NOT NULL, seal INTEGER NOT NULL)""",
+    "INSERT INTO send SELECT NULL, account, lease, at, seal FROM send_1 ORDER BY at",
+    "DROP TABLE send_1",
+)
 STEPS: tuple[tuple[str, ...], ...] = (
     _STEP_1,
+    _STEP_2,
 )  # add at the end, never change one that was released
 
 SEALED = (  # every row of these ends with its seal
@@ -58,7 +68,8 @@ def migrate(connection: sqlite3.Connection) -> None:
             f"the state file was written by a newer keywheel (format {version}, this one knows {known}); "
             "update keywheel, or give this one its own file with state.url"
         )
-    if version == known:
+    foreign = version > 0 and _number(connection, "application_id") != APPLICATION
+    if version == known or foreign:  # `damage` names the foreign one
         return
     connection.execute("BEGIN IMMEDIATE")
     for step in STEPS[_number(connection, "user_version") :]:  # a sibling may have been faster
@@ -76,8 +87,10 @@ def damage(connection: sqlite3.Connection) -> str | None:
         return "it is a database of another program"
     if connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",):
         return "its pages are torn"
-    if _tables(connection) != _tables_expected():
+    if _tables(connection) != _tables_after(_number(connection, "user_version")):
         return "its tables are not ours"
+    if _birth(connection) is None:
+        return "its name is missing"
     for query in SEALED:
         for *values, told in connection.execute(query):
             if seal(*values) != told:
@@ -87,7 +100,12 @@ def damage(connection: sqlite3.Connection) -> str | None:
 
 def birth(connection: sqlite3.Connection) -> str:
     """The name this file got when it was made."""
-    return str(connection.execute("SELECT value FROM meta WHERE name = 'birth'").fetchone()[0])
+    return str(_birth(connection))
+
+
+def _birth(connection: sqlite3.Connection) -> object:
+    row = connection.execute("SELECT value FROM meta WHERE name = 'birth'").fetchone()
+    return row and row[0]
 
 
 def _number(connection: sqlite3.Connection, pragma: str) -> int:
@@ -98,10 +116,12 @@ def _tables(connection: sqlite3.Connection) -> set[tuple[str, str]]:
     return set(connection.execute("SELECT name, sql FROM sqlite_schema"))
 
 
-def _tables_expected() -> set[tuple[str, str]]:
+def _tables_after(steps: int) -> set[tuple[str, str]]:
     model = sqlite3.connect(":memory:", isolation_level=None)
     try:
-        migrate(model)
+        for step in STEPS[:steps]:
+            for statement in step:
+                model.execute(statement)
         return _tables(model)
     finally:
         model.close()
