@@ -237,6 +237,9 @@ def test_every_worker_tells_the_figures_of_all_and_none_is_lost_by_a_renewal(
         request_id = answers[0].headers["x-request-id"]
         for answer in told(base, f"/admin/explain/{request_id}"):
             assert answer.json()["request_id"] == request_id
+        for answer in told(base, "/admin/explain"):
+            listed = answer.json()
+            assert (listed["remembered"], len(listed["requests"])) == (12, 12)
         process.send_signal(signal.SIGHUP)
         assert eventually(lambda: len(workers(process)) == 3 and not workers(process) & before)
         assert requests_counted(base) == {12}

@@ -77,7 +77,7 @@ class Admin:
 
     async def get_explained(self, _request: Request) -> Response:
         """The latest requests in short."""
-        remembered, latest = self._engine.explained()
+        remembered, latest = await self._readings.explained()
         head = {"schema_version": 1, "remembered": remembered, "most": MOST}
         return _json(head | {"requests": latest})
 
@@ -87,10 +87,10 @@ class Admin:
         told = await self._readings.explain(id)
         if told is not None:
             return _json({"schema_version": 1} | told)
-        remembered, _ = self._engine.explained()
+        remembered, _ = await self._readings.explained()
         message = (
             f"No request {id[:200]!r} is remembered. The id is the x-request-id of the answer; "
-            f"{remembered} requests are remembered now, the latest {MOST} at most, "
+            f"{remembered} requests are remembered now, the latest {MOST} of each worker at most, "
             "and GET /admin/explain lists the last ones."
         )
         return _refuse(Problem(404, "not_found", message, param="request_id", final=True))

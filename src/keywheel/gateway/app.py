@@ -111,6 +111,8 @@ class Gateway:
                 return pack(self._engine.part())
             case "explain":
                 return self._engine.explain(about)
+            case "explained":
+                return self._engine.explained()
             case "sessions":
                 self._guard.sessions.adopt(about)
                 return self._guard.sessions.told()

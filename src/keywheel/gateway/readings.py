@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
+from keywheel.core.explain import LISTED
 from keywheel.core.sums import Part
 from keywheel.engine import Engine
 
@@ -11,7 +12,11 @@ if TYPE_CHECKING:
     from keywheel.gateway.peers import Peers
 
 Json = dict[str, Any]
-EXPLAIN, SESSIONS = "explain", "sessions"  # besides `peers.PART`, what workers ask each other
+EXPLAIN, EXPLAINED, SESSIONS = (
+    "explain",
+    "explained",
+    "sessions",
+)  # besides `peers.PART`, what workers ask each other
 
 
 class Readings:
@@ -41,7 +46,19 @@ class Readings:
             told = next(iter(found), None)
         return told
 
+    async def explained(self) -> tuple[int, list[Json]]:
+        """How many requests are remembered, and the latest in short."""
+        told = [self._engine.explained()]
+        if self.peers:
+            told += await asyncio.to_thread(self.peers.ask, EXPLAINED)
+        latest = sorted((each for _, some in told for each in some), key=_began, reverse=True)
+        return sum(count for count, _ in told), latest[:LISTED]
+
     async def tell(self, what: str, news: str) -> None:
         """Let the other workers know."""
         if self.peers:
             await asyncio.to_thread(self.peers.ask, what, news)
+
+
+def _began(told: Json) -> float:
+    return told["began"]
