@@ -90,7 +90,7 @@ class Admin:
         remembered, _ = await self._readings.explained()
         message = (
             f"No request {id[:200]!r} is remembered. The id is the x-request-id of the answer; "
-            f"{remembered} requests are remembered now, the latest {MOST} of each worker at most, "
+            f"{remembered} requests are remembered now, the latest {MOST} at most, "
             "and GET /admin/explain lists the last ones."
         )
         return _refuse(Problem(404, "not_found", message, param="request_id", final=True))
