@@ -17,7 +17,7 @@ import pytest
 import structlog
 
 from keywheel.config import LogSettings
-from keywheel.core.types import Blocked, Kind, Provenance, Reopened, Scope
+from keywheel.core.types import Attempted, Blocked, Kind, Provenance, Reopened, Scope
 from keywheel.gateway import logs
 from keywheel.secret import Secret
 
@@ -37,6 +37,7 @@ def as_before() -> Iterator[None]:
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     tell = logs._tell_request
+    logs._throttle = logs.Throttle()
     levels = {name: logging.getLogger(name).level for name in logs.CHATTY}
     yield
     root.handlers[:] = handlers
@@ -129,6 +130,25 @@ def test_changes_of_state_are_told_as_warnings() -> None:
     assert (first["reason"], first["provenance"], first["until"]) == ("saturated", "heuristic", 61.0)  # fmt: skip
     assert "until" not in second
     assert (third["event"], third["why"]) == ("reopened", "probe")
+
+
+@pytest.mark.parametrize(("level", "told"), [("debug", 1), ("info", 0)])
+def test_each_step_of_a_recovery_is_told_at_debug(level: str, told: int) -> None:
+    out = written(level=level)
+    good = Attempted(1.0, "r1", "k1", "a1", "m1", "ok", "", True, 0.5, 1.0)
+    bad = good._replace(row="24 provider-down", scope="model", ok=False, total=1.23456)
+    for event in (bad, good):
+        logs.tell(event)
+    records = objects(out)
+    assert len(records) == told
+    for record in records:
+        assert (record["event"], record["level"], record["id"]) == ("attempt failed", "debug", "r1")
+        assert (record["key"], record["account"], record["model"]) == ("k1", "a1", "m1")
+        assert (record["row"], record["scope"], record["seconds"]) == (
+            "24 provider-down",
+            "model",
+            1.235,
+        )
 
 
 # --- secrets ---------------------------------------------------------------------------------------
@@ -293,6 +313,27 @@ def test_a_request_is_told_in_one_line_of_json() -> None:
         "id": "r1", "outcome": "ok", "status": 200, "tries": ["k a/b:free ok"], "seconds": 0.25, "key": "k",
         "account": "a", "model": "a/b:free", "event": "request", "level": "info", "logger": "keywheel.request",
     }  # fmt: skip
+
+
+def test_requests_for_which_nothing_was_tried_are_told_once_a_second() -> None:
+    now = 100.0
+    throttle = logs.Throttle(lambda: now)
+    refused = logs.Line("r", "failed", 503, [], 0.0, code="no_usable_lane")
+    tried = logs.Line("r", "failed", 503, ["k m 23"], 0.0, code="no_usable_lane")
+    assert [throttle.admits(refused) for _ in range(5)] == [True, False, False, False, False]
+    assert throttle.admits(tried)
+    assert throttle.admits(LINE)
+    assert refused.unsaid is None
+    now = 101.0
+    assert throttle.admits(refused)
+    assert refused.unsaid == 4
+
+
+def test_a_line_says_how_many_were_left_out() -> None:
+    out = written()
+    line = logs.Line("r2", "failed", 429, [], 0.0, code="quota_exhausted")
+    asyncio.run(told(out, line, line))
+    assert len(objects(out)) == 1
 
 
 def test_lines_are_written_together_and_before_any_later_record() -> None:

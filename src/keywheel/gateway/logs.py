@@ -21,7 +21,7 @@ import structlog
 from structlog.types import EventDict
 
 from keywheel.config import LogSettings
-from keywheel.core.types import Blocked, Event, Reopened
+from keywheel.core.types import Attempted, Blocked, Event, Reopened
 from keywheel.secret import Secret
 
 PUBLIC_HEAD = "sk-or-v1-"  # every key of the upstream begins so
@@ -33,8 +33,11 @@ CHATTY = {
     "uvicorn": logging.ERROR,
 }  # fmt: skip - its warnings are about what scanners send
 FLUSH = 0.05  # seconds that the line of a request may wait for others to be written with it
+PAUSE = 1.0  # seconds between two lines of requests that nothing was tried for
+EXHAUSTED = ("no_usable_lane", "quota_exhausted")
 _REST = r"[\w.~+/%=…-]*"
 _log = structlog.get_logger("keywheel.health")
+_steps = logging.getLogger("keywheel.health")
 _request_log = structlog.get_logger("keywheel.request")
 _host_log = logging.getLogger("keywheel.request")
 
@@ -52,6 +55,7 @@ class Line(msgspec.Struct, omit_defaults=True):
     account: str | None = None
     model: str | None = None
     dropped: tuple[str, ...] | None = None
+    unsaid: int | None = None  # lines that were left out before this one
 
 
 class Redactor:
@@ -187,9 +191,34 @@ def _tell_host(line: Line) -> None:
 _tell_request: Callable[[Line], None] = _tell_host
 
 
+class Throttle:
+    """While nothing can be served, clients that ask again and again would fill the disk: one line a second will do."""
+
+    def __init__(self, clock: Callable[[], float] = time.monotonic) -> None:
+        self._clock = clock
+        self._next = 0.0
+        self._unsaid = 0
+
+    def admits(self, line: Line) -> bool:
+        """Whether a line is to be written; it then says how many were not."""
+        if line.tries or line.code not in EXHAUSTED:
+            return True
+        now = self._clock()
+        if now < self._next:
+            self._unsaid += 1
+            return False
+        self._next = now + PAUSE
+        line.unsaid, self._unsaid = self._unsaid or None, 0
+        return True
+
+
+_throttle = Throttle()
+
+
 def tell_request(line: Line) -> None:
     """Write the line of a request that has ended. To be called in the event loop."""
-    _tell_request(line)
+    if _throttle.admits(line):
+        _tell_request(line)
 
 
 def set_up(settings: LogSettings, secrets: Iterable[Secret], stream: TextIO | None = None) -> None:
@@ -238,7 +267,7 @@ def set_up(settings: LogSettings, secrets: Iterable[Secret], stream: TextIO | No
 
 
 def tell(event: Event) -> None:
-    """A listener: state changes at WARNING, everything else is told elsewhere."""
+    """A listener: state changes at WARNING, attempts that failed and were got over at DEBUG."""
     if isinstance(event, Blocked):
         until = None if event.until == float("inf") else round(event.until, 1)
         _log.warning(
@@ -247,6 +276,11 @@ def tell(event: Event) -> None:
         )  # fmt: skip
     elif isinstance(event, Reopened):
         _log.warning("reopened", scope=event.scope.kind, name=event.scope.name, why=event.why)
+    elif isinstance(event, Attempted) and not event.ok and _steps.isEnabledFor(logging.DEBUG):
+        _log.debug(
+            "attempt failed", id=event.request_id, key=event.key, account=event.account, model=event.model,
+            row=event.row, scope=event.scope or None, seconds=round(event.total, 3),
+        )  # fmt: skip
 
 
 def _console(out: TextIO) -> structlog.dev.ConsoleRenderer:
