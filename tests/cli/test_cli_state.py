@@ -48,7 +48,7 @@ def test_what_is_in_it_by_names_counts_and_sizes(kept: Path) -> None:
     assert told["path"] == str(kept)
     assert told["tables"] == {"day": 0, "send": 0, "mark": 0, "snapshot": 1, "history": 1}
     assert told["snapshots"] == {"salt": len(SALT)}
-    assert (told["format"], told["in_use"], told["shared_with"]) == (1, False, None)
+    assert (told["format"], told["in_use"], told["shared_with"]) == (2, False, None)
     result = keywheel("state", "show", COLUMNS="80")
     assert result.exit_code == 0
     assert SALT.decode() not in result.output

@@ -257,10 +257,15 @@ def outlook(forecast: Json, now: float) -> str:
     return OUTLOOKS[forecast["outlook"]]
 
 
+NAME = len("quaternary")  # columns that the first cell of a row keeps in the narrowest terminal
+
+
 def _table(head: Sequence[str], **justify: Any) -> Table:
     table = Table(box=None, pad_edge=False, header_style=QUIET)
     for title in head:
-        table.add_column(title, overflow="fold", justify=justify.get(title, "left"))
+        least = NAME if title == head[0] else None
+        justified = justify.get(title, "left")
+        table.add_column(title, overflow="fold", justify=justified, min_width=least)
     return table
 
 

@@ -163,5 +163,5 @@ WORDS: Mapping[str, Words] = {
         "Nothing, unless you need them: the upstream says who may."),
     "disabled-by-operator": Words("info",
         "The operator has disabled {scope} {name}.",
-        "Open it again: a key with `keywheel keys enable {name}`, a model or an account on the dashboard."),
+        "Open it again on the dashboard, or with `keywheel keys enable NAME` if it is a key."),
 }  # fmt: skip
