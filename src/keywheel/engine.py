@@ -17,7 +17,7 @@ from keywheel.books import Books, books_of
 from keywheel.catalog import Catalog
 from keywheel.config import Config
 from keywheel.core import sums
-from keywheel.core.attempts import Done, Report, Result, Step, Take, Wait, attempts
+from keywheel.core.attempts import Done, Report, Result, Served, Step, Take, Wait, attempts
 from keywheel.core.decisions import Decision
 from keywheel.core.explain import Stories
 from keywheel.core.overview import overview
@@ -256,8 +256,17 @@ class Engine:
             assert report is not None  # noqa: S101 - a generator that runs is told something
             return flow.steps.send(report)
         except StopIteration as stop:
-            self._stories.answer(flow.ask.request_id, stop.value)
-            return stop.value
+            result = self._told(stop.value)
+            self._stories.answer(flow.ask.request_id, result)
+            return result
+
+    def _told(self, result: Result) -> Result:
+        """A request for which nothing was tried, because nothing could be counted, is told so."""
+        if isinstance(result, Served) or result.tries or not result.no_lane:
+            return result
+        if not (self._books and self._books.trouble) or result.no_lane.cause == "unfit":
+            return result
+        return result._replace(no_lane=result.no_lane._replace(cause="uncounted"))
 
     # --- which models ----------------------------------------------------------------------------
 

@@ -15,6 +15,7 @@ from keywheel.wire.replies import error_body, is_openrouters
 SDK_PATIENCE = 120.0  # seconds that the OpenAI SDKs wait for a Retry-After by themselves
 MENTIONED = 5  # models named in a message
 LONGEST = 86_430.0  # seconds that a Retry-After may say: a day and the spread after midnight
+UNCOUNTED = 5.0  # seconds after which a request is worth another try while the store is in trouble
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +170,15 @@ def _empty(_no_lane: NoLane, _request_id: str, _now: float) -> Problem:
     )  # fmt: skip
 
 
+def _uncounted(_no_lane: NoLane, _request_id: str, _now: float) -> Problem:
+    return Problem(
+        503, "no_usable_lane",
+        "Requests cannot be counted now, because the state store is in trouble, so none is sent on a free quota. "
+        "`keywheel status` says what is wrong.",
+        retry_after=UNCOUNTED,
+    )  # fmt: skip
+
+
 def _unfit(no_lane: NoLane, request_id: str, now: float) -> Problem:
     missing = set(no_lane.missing)
     if "cost" in missing:
@@ -228,5 +238,6 @@ _NO_LANE: Mapping[str, Callable[[NoLane, str, float], Problem]] = {
     "disabled": _closed,
     "tried": _closed,
     "unfit": _unfit,
+    "uncounted": _uncounted,
     "empty": _empty,
 }

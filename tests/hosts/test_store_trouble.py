@@ -78,7 +78,10 @@ def test_a_store_that_is_gone_is_told_and_nothing_waits_for_it(host: Host) -> No
     assert host.line is not None
     host.line.cut()
     assert eventually(lambda: SILENT in host.troubles())
-    assert asked(host).status_code == 503
+    refused = asked(host)
+    assert refused.status_code == 503
+    assert "the state store is in trouble" in refused.json()["error"]["message"]
+    assert refused.headers["retry-after"] == "5"
     assert "does not answer" in told(host)
     host.line.heal()
     well(host)

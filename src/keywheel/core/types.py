@@ -324,7 +324,8 @@ class NoLane(NamedTuple):
     """Nothing can be tried now. `at`: when the earliest lane opens, None if nobody knows.
 
     `cause`: `day` and `minute` (quota), `health`, `busy` (requests under way), `disabled`, `unfit` (nothing fits
-    the ask), `empty` (no keys or no models), `tried` (all that is usable was tried).
+    the ask), `empty` (no keys or no models), `tried` (all that is usable was tried), `uncounted` (the store does not
+    permit a send because it is in trouble).
     `blocked`: how many lanes are closed by which cause. `missing`: what the models that the ask allows do not
     offer; `others`: models that would do if it allowed them.
     """
