@@ -12,6 +12,7 @@ from keywheel.config import GatewaySettings
 from keywheel.errors import ConfigError
 from keywheel.gateway.admintoken import admin_token
 from keywheel.gateway.guard import (
+    ADMITTED,
     PAGE_HEADER,
     Access,
     Guard,
@@ -20,6 +21,7 @@ from keywheel.gateway.guard import (
     is_loopback,
 )
 from keywheel.gateway.penalty import Penalty
+from keywheel.problems import Problem
 from keywheel.secret import Secret
 
 TOKEN = "Zm9vYmFyYmF6cXV4MTIzNDU2Nzg5MGFiY2RlZg"
@@ -239,6 +241,37 @@ def test_clients_are_told_apart_by_their_tokens_and_called_by_a_place(
 def test_who_is_let_in_upstream_is_who_may_pass(headers: list[tuple[bytes, bytes]]) -> None:
     guard = Guard(GatewaySettings(tokens=(Secret(TOKEN), Secret(OTHER))))
     assert guard.admit(headers) == guard.check(headers, Access.CLIENT) is not None
+
+
+@pytest.mark.parametrize(
+    ("changed", "refused"),
+    [([(b"host", b"evil.example"), bearer(TOKEN)], 403), ([HOST, HOST, bearer(TOKEN)], 403),
+     ([HOST, (b"origin", b"http://evil.example"), bearer(TOKEN)], 403), ([HOST], 401),
+     ([HOST, bearer(TOKEN[:-1] + "h")], 401), ([HOST, bearer(TOKEN), bearer(TOKEN)], 401),
+     ([HOST, bearer(TOKEN), (b"x-api-key", OTHER.encode())], 401), ([HOST, bearer(ADMIN)], 401)],
+)  # fmt: skip
+def test_whoever_was_let_in_is_judged_anew_when_a_header_that_decides_differs(
+    changed: list[tuple[bytes, bytes]], refused: int
+) -> None:
+    guard = Guard(CLOSED)
+    for _ in range(2):
+        assert guard.admit([HOST, bearer(TOKEN), (b"accept", b"*/*")]) == "token1"
+        problem = guard.admit(changed)
+        assert isinstance(problem, Problem)
+        assert problem.status == refused
+        assert guard.admit([HOST, bearer(OTHER)]) == "token2"
+
+
+def test_what_is_known_of_those_let_in_is_bounded_and_holds_no_token() -> None:
+    guard = Guard(CLOSED)
+    for port in range(ADMITTED + 10):
+        assert guard.admit([(b"host", b"localhost:%d" % port), bearer(TOKEN)]) == "token1"
+    for port in range(ADMITTED + 10):
+        guard.admit([(b"host", b"localhost:%d" % port), bearer(ADMIN)])
+    known = vars(guard)["_admitted"]
+    assert 0 < len(known) <= ADMITTED
+    assert TOKEN not in repr(vars(guard))
+    assert all(hashlib.sha256(TOKEN.encode()).digest() != sign for sign in known)
 
 
 def test_ten_thousand_wrong_tokens_are_wrong() -> None:

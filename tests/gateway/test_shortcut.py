@@ -1,6 +1,8 @@
 """The way past ASGI: the same bytes as through it, and the client's leave is told without a task that waits for it."""
 
 import asyncio
+import gc
+import weakref
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -42,7 +44,7 @@ class Server:
         self.protocol.connection_made(self.wire)
 
     async def application(self, scope: Any, receive: Any, send: Any) -> None:
-        found = shortcut.find(scope)
+        found = shortcut.take(scope)
         assert found
         self.seen.append(found)
         if not self.short:
@@ -210,6 +212,19 @@ async def test_a_slow_client_is_waited_for_until_it_leaves() -> None:
     assert server.wire.got == got
 
 
+async def test_a_request_that_was_answered_is_gone_without_the_garbage_collector() -> None:
+    server = Server(whole)
+    gc.disable()
+    try:
+        await server.ask()
+        first = weakref.ref(server.protocol.cycle)
+        await server.ask()
+        server.seen.clear()
+        assert first() is None
+    finally:
+        gc.enable()
+
+
 def test_another_server_offers_none() -> None:
-    assert shortcut.find({"type": "http"}) is None
-    assert shortcut.find({"type": "http", "extensions": {"tls": {}}}) is None
+    assert shortcut.take({"type": "http"}) is None
+    assert shortcut.take({"type": "http", "extensions": {"tls": {}}}) is None

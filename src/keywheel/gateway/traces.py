@@ -8,7 +8,6 @@ The SDK is an extra and is loaded only when traces are wanted.
 import logging
 import os
 import re
-import sys
 import threading
 import time
 from collections import OrderedDict, deque
@@ -248,7 +247,7 @@ def traced(engine: Engine, worker: int = 0) -> Generator[None]:
     """
     global _remember  # noqa: PLW0603 - who listens to the whole process
     switch = wanted(os.environ)
-    provider = _provider(switch, log.debug if worker else _warn) if switch else None
+    provider = _provider(switch, log.debug if worker else log.warning) if switch else None
     if provider is None:
         yield
         return
@@ -317,15 +316,7 @@ class Complaints(logging.Handler):
             return
         self._quiet_until = now + QUIET
         said = record.getMessage() if record.name.startswith("opentelemetry.exporter.") else ""
-        _warn(f"traces: {_LOGIN.sub('//***@', said)[:SAID] or f'trouble in {record.name}'}")
-
-
-def _warn(text: str) -> None:
-    """To the log, or to the person who starts the gateway as long as there is none."""
-    if logging.getLogger().handlers:
-        log.warning("%s", text)
-    else:
-        sys.stderr.write(f"keywheel: {text}\n")
+        log.warning("traces: %s", _LOGIN.sub("//***@", said)[:SAID] or f"trouble in {record.name}")
 
 
 def _tame() -> None:
