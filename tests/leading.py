@@ -4,7 +4,8 @@ import pytest
 
 from keywheel.core.attempts import Report, Result, Step
 from keywheel.core.types import Lease
-from keywheel.engine import Engine, Flow
+from keywheel.engine import Engine
+from keywheel.flow import Flow
 
 NOWHERE = Lease(0, "primary", "account1", "a/small-8b:free", 0.0, 0.0, (), ())
 

@@ -13,8 +13,9 @@ from keywheel.config import Config
 from keywheel.core.attempts import Done, Ended, Refused, Send, Served, Wait
 from keywheel.core.rows import ROWS
 from keywheel.core.types import Answered, Failed, Kind, Scope, Verdict
-from keywheel.engine import Engine, Terms
+from keywheel.engine import Engine
 from keywheel.errors import StoreError
+from keywheel.flow import Terms
 from keywheel.keys import KeyEntry, label
 from keywheel.secret import Secret
 from keywheel.stores import Claim, State, StoreLost, Taken

@@ -24,8 +24,9 @@ from keywheel.core.types import (
     Scope,
     Verdict,
 )
-from keywheel.engine import Clock, Engine, Flow, Terms
+from keywheel.engine import Engine
 from keywheel.errors import ModelNotFree
+from keywheel.flow import Clock, Flow, Terms
 from keywheel.keys import KeyEntry, label
 from keywheel.secret import Secret
 from keywheel.wire.ask import Request, read

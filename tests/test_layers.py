@@ -16,6 +16,7 @@ LAYERS = (
     ("wires",),
     ("catalog", "environment"),
     ("keeper", "books", "grouping", "trail"),
+    ("flow",),
     ("engine",),
     ("problems", "hints", "axle", "awaiting"),
     ("listing",),

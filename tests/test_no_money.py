@@ -7,8 +7,9 @@ from typing import Any
 from keywheel.config import Config, ModelSettings
 from keywheel.core.attempts import Ended, Refused, Send, Served, Wait
 from keywheel.core.types import Answered
-from keywheel.engine import Engine, Terms
+from keywheel.engine import Engine
 from keywheel.errors import RequestFailed
+from keywheel.flow import Terms
 from keywheel.keys import KeyEntry, label
 from keywheel.secret import Secret
 from keywheel.wire.ask import read

@@ -1,33 +1,17 @@
 """What asyncio drivers wait for: the first model list, a lane that opens soon, a reservation in a store far away."""
 
 import asyncio
-import os
 import threading
-from concurrent.futures import ThreadPoolExecutor
 
 from keywheel.core.attempts import Done, Report, Take, TurnedDown
 from keywheel.core.types import Abandoned
-from keywheel.engine import Engine, Flow
+from keywheel.engine import Engine
+from keywheel.flow import Flow
 from keywheel.stores.contract import PATIENCE
 
 FIRST_LOOK = 10.0  # seconds that a request waits for the first model list
 LOOK_AGAIN = 0.02  # seconds
-TAKERS = 16  # threads that ask a store; a slow one must not use up those that read files
 TAKEN_BY = 1.5 * PATIENCE  # seconds from the wish to reserve until it is given up
-
-
-class _Takers:
-    """Threads of their own for stores far away. A forked child gets new ones."""
-
-    def __init__(self) -> None:
-        self.renew()
-
-    def renew(self) -> None:
-        self.pool = ThreadPoolExecutor(TAKERS, "keywheel-take")
-
-
-_takers = _Takers()
-os.register_at_fork(after_in_child=_takers.renew)
 
 
 async def first_look(ready: threading.Event, seconds: float) -> None:
@@ -63,7 +47,7 @@ async def reservation(engine: Engine, step: Take) -> Report:
 
     Whoever is interrupted gives the lease back unused.
     """
-    taking = asyncio.get_running_loop().run_in_executor(_takers.pool, engine.take, step)
+    taking = asyncio.get_running_loop().run_in_executor(engine.takers, engine.take, step)
     try:
         await asyncio.wait((taking,), timeout=TAKEN_BY)
         if taking.done():

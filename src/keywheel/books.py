@@ -11,6 +11,7 @@ import socket
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 from keywheel.config import Config
@@ -38,6 +39,7 @@ EXCHANGE = 0.5  # seconds between two exchanges with other workers (routing rule
 SAVE = 60.0  # seconds between two writings of what was learnt (routing rule A.2)
 TEND = 600.0  # seconds between two prunings
 HELD = 5.0  # seconds that a refused request is told of; the exchange may go well while nothing can be written
+TAKERS = 16  # threads that ask a store; a slow one must not use up those that read files
 STOP_PATIENCE = 2.0  # seconds that an exchange under way gets at the end
 LEARNT, LISTED, GROUPS, SALT = "learnt", "models", "groups", "salt"
 BAD_KEY = ("bad-key", "bad-key-400")  # what the upstream closes a key for that it does not accept
@@ -73,6 +75,7 @@ class Books:
         self._pending: list[Mark] = []
         self._known: tuple[Mark, ...] = ()
         self._lock = threading.Lock()
+        self.takers = ThreadPoolExecutor(TAKERS, "keywheel-take")  # for stores far away
         self._stop, self._urgent = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
         self._trouble: Trouble | None = None
@@ -137,6 +140,7 @@ class Books:
         """Write everything down and leave."""
         self._stop.set()
         self._urgent.set()
+        self.takers.shutdown()
         if self._thread:
             self._thread.join(STOP_PATIENCE)
         try:

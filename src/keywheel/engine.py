@@ -8,10 +8,9 @@ import hashlib
 import logging
 import os
 import threading
-import time
-from collections.abc import Callable, Generator, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import Executor
+from typing import Any
 
 from keywheel.books import Books, books_of
 from keywheel.catalog import Catalog
@@ -36,6 +35,7 @@ from keywheel.core.types import (
     Outcome,
     Scope,
 )
+from keywheel.flow import Clock, Flow, Terms, wake
 from keywheel.grouping import Grouping
 from keywheel.keeper import Keeper
 from keywheel.keys import KeyEntry
@@ -49,53 +49,6 @@ from keywheel.wire.models import Entry
 log = logging.getLogger("keywheel.engine")
 Listener = Callable[[Event], None]
 USUAL = Ask(tokens=1_000)  # what the standing of models is judged by
-
-
-class Terms(NamedTuple):
-    """How one client wants its request treated. Seconds; `patience` None: as configured. `client`: who asks,
-    empty where clients cannot be told apart."""
-
-    request_id: str
-    patience: float | None = None
-    max_wait: float = 0.0
-    pinned: bool = False
-    client: str = ""
-
-
-class Clock:
-    """UTC seconds that cannot jump: the wall clock once, then the time elapsed."""
-
-    def __init__(self) -> None:
-        self._start = time.time() - time.monotonic()
-
-    def __call__(self) -> float:
-        """Now."""
-        return self._start + time.monotonic()
-
-
-@dataclass(slots=True)
-class Flow:
-    """One request under way.
-
-    A driver that carries out a `Wait` sets `wake`, then looks whether it was `woken` already, and only then sleeps;
-    `wake` is called from any thread as soon as there is a lane.
-    """
-
-    ask: Ask
-    dialect: str
-    began: float
-    steps: Generator[Step, Report, Result]
-    events: list[Event] = field(default_factory=list[Event])
-    decisions: list[Decision] = field(default_factory=list[Decision])
-    started: bool = False
-    wake: Callable[[], None] | None = None
-    woken: bool = False
-
-    def take_events(self) -> list[Event]:
-        """What has happened since the last call."""
-        events = self.events.copy()
-        self.events.clear()
-        return events
 
 
 class Engine:
@@ -208,7 +161,7 @@ class Engine:
             events = flow.take_events()
             self._count(events)
             called = self._dispatch()
-        _wake(called)
+        wake(called)
         self._tell(events)
         return step
 
@@ -219,6 +172,11 @@ class Engine:
         if books is None or account is None or not step.lease.days:
             return Done(self.clock())
         return books.take(step.lease, account, self.note)
+
+    @property
+    def takers(self) -> Executor | None:
+        """Threads for `take` where it may block for long."""
+        return self._books.takers if self._books else None
 
     def abandon(self, flow: Flow) -> None:
         """Its client has left: give up what it waits for. Calling it for a request that is over does nothing."""
@@ -335,7 +293,7 @@ class Engine:
             events = change(self.pool, self.clock())
             self._count(events or ())
             called = self._dispatch()
-        _wake(called)
+        wake(called)
         self._tell(events or ())
         return events is not None
 
@@ -436,13 +394,3 @@ class Engine:
                     listener(event)
                 except Exception:
                     log.exception("a listener failed")
-
-
-def _wake(called: Iterable[Ticket]) -> None:
-    """Tell the drivers of those who were served."""
-    for ticket in called:
-        flow = ticket.owner
-        if isinstance(flow, Flow):
-            flow.woken = True
-            if flow.wake:
-                flow.wake()

@@ -13,8 +13,9 @@ from keywheel.awaiting import FIRST_LOOK
 from keywheel.axle import Axle, is_collecting
 from keywheel.core.attempts import Done, Ended, Expired, Refused, Report, Send, Served, Try
 from keywheel.core.types import Abandoned, Answered, Failed, Finished, Lease, Outcome
-from keywheel.engine import Engine, Flow, Terms
+from keywheel.engine import Engine
 from keywheel.errors import RequestFailed
+from keywheel.flow import Flow, Terms
 from keywheel.problems import Problem, of_exception, of_refusal
 from keywheel.secret import Veiled
 from keywheel.wire.ask import Request, read

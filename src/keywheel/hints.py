@@ -5,7 +5,7 @@ import random
 import re
 from collections.abc import Mapping, Sequence
 
-from keywheel.engine import Terms
+from keywheel.flow import Terms
 
 Headers = Sequence[tuple[bytes, bytes]]
 

@@ -17,7 +17,7 @@ from typing import Any
 from keywheel import sim
 from keywheel.axle import Axle
 from keywheel.config import Config, UpstreamSettings
-from keywheel.engine import Clock
+from keywheel.flow import Clock
 from keywheel.gateway.run import in_thread, listen
 from keywheel.keys import LIST, KeyEntry, label
 from keywheel.secret import Secret

@@ -11,7 +11,8 @@ from keywheel.config import Config
 from keywheel.core.attempts import Ended, Send
 from keywheel.core.policy import Limits
 from keywheel.core.types import Answered, Failed
-from keywheel.engine import Engine, Terms
+from keywheel.engine import Engine
+from keywheel.flow import Terms
 from keywheel.wire.ask import read
 from keywheel.wire.faults import Phase, Reply, judge
 from tests.faults.rig import ShiftedClock, engine_for

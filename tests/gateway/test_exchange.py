@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from keywheel.core.attempts import Done, Report, Take, TurnedDown, Wait
-from keywheel.engine import Flow
+from keywheel.flow import Flow
 from keywheel.gateway import exchange
 from tests.gateway.asgi import HELLO, HOST, JSON, App, FakeUpstream, Scripted, app
 from tests.leading import NOWHERE, lead

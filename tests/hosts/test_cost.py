@@ -11,7 +11,8 @@ import pytest
 
 from keywheel.config import Config, ModelSettings
 from keywheel.core.attempts import Send, Take
-from keywheel.engine import Engine, Terms
+from keywheel.engine import Engine
+from keywheel.flow import Terms
 from keywheel.keys import KeyEntry
 from keywheel.secret import Secret
 from keywheel.stores import Claim, State, Taken

@@ -7,8 +7,9 @@ import pytest
 from keywheel.config import Config, StateSettings
 from keywheel.core.attempts import Ended, Refused, Send, Served, Take
 from keywheel.core.quota import Reading
-from keywheel.engine import Engine, Terms
+from keywheel.engine import Engine
 from keywheel.errors import StoreError
+from keywheel.flow import Terms
 from keywheel.keys import KeyEntry, label
 from keywheel.secret import Secret
 from keywheel.stores import State

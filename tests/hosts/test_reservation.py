@@ -4,17 +4,19 @@ import asyncio
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
 
 from keywheel import awaiting
+from keywheel.books import TAKERS
 from keywheel.core.attempts import Done, Report, Take, TurnedDown
 from keywheel.core.types import Abandoned
 from tests.leading import NOWHERE
 
 pytestmark = pytest.mark.anyio
-CROWD = 3 * awaiting.TAKERS  # more than there are threads
+CROWD = 3 * TAKERS  # more than there are threads
 PATIENT = 2.0  # seconds that no request waits for a store (fault 82)
 
 
@@ -30,6 +32,7 @@ class Slow:
         self.answers = threading.Event()
         self.asked = 0
         self.settled: list[Any] = []
+        self.takers = ThreadPoolExecutor(TAKERS)
 
     def clock(self) -> float:
         return 7.0
@@ -48,6 +51,7 @@ def slow() -> Iterator[Any]:
     engine = Slow()
     yield engine
     engine.answers.set()
+    engine.takers.shutdown()
 
 
 async def timed(what: Callable[[], Any]) -> tuple[Any, float]:
@@ -70,7 +74,7 @@ async def test_a_crowd_that_waits_for_the_store_holds_up_nobody_else(slow: Any) 
         assert not any(task.done() for task in crowd), "the machine is too slow to tell"
     assert seconds < awaiting.TAKEN_BY
     assert {task.result() for task in crowd} == {TurnedDown(7.0)}
-    assert slow.asked <= awaiting.TAKERS
+    assert slow.asked <= TAKERS
 
 
 async def test_who_was_given_up_while_in_the_line_never_reaches_the_store(slow: Any) -> None:
@@ -78,7 +82,7 @@ async def test_who_was_given_up_while_in_the_line_never_reaches_the_store(slow: 
     await asyncio.wait(crowd)
     slow.answers.set()
     assert await awaiting.reservation(slow, Take(NOWHERE)) == Done(8.0)
-    assert slow.asked <= awaiting.TAKERS + 1
+    assert slow.asked <= TAKERS + 1
 
 
 async def test_a_client_that_leaves_gives_its_lease_back_at_once(slow: Any) -> None:

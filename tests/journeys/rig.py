@@ -10,7 +10,8 @@ from openai import OpenAI
 
 from keywheel import sim
 from keywheel.config import Config, UpstreamSettings
-from keywheel.engine import Clock, Engine
+from keywheel.engine import Engine
+from keywheel.flow import Clock
 from keywheel.gateway import run
 from keywheel.keys import KeyEntry, label
 from keywheel.secret import Secret

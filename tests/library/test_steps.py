@@ -10,8 +10,8 @@ import pytest
 from keywheel.axle import Axle
 from keywheel.core.attempts import Done, Report, Take, TurnedDown, Wait
 from keywheel.core.types import Abandoned
-from keywheel.engine import Flow
 from keywheel.errand import begin
+from keywheel.flow import Flow
 from keywheel.testing import Simulator
 from keywheel.transports import AsyncKeywheelTransport, KeywheelTransport
 from keywheel.wheel import Keywheel

@@ -49,7 +49,7 @@ def models(show_all: bool, prompt: IO[bytes] | None, as_json: bool) -> None:
 
 def _listed(config: Config, request: Any, show_all: bool) -> list[Row]:
     from keywheel.catalog import Catalog, Unavailable  # noqa: PLC0415 - most commands ask nobody
-    from keywheel.engine import Clock  # noqa: PLC0415
+    from keywheel.flow import Clock  # noqa: PLC0415
     from keywheel.wire.menu import menu  # noqa: PLC0415
 
     with Catalog.of(config.upstream) as catalog:

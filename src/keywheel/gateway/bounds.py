@@ -1,7 +1,9 @@
 """How long an exchange with the upstream may take, and the ways in which it may end without an answer."""
 
 from math import inf
-from typing import Literal, NamedTuple
+from typing import Literal
+
+import msgspec
 
 NotReached = Literal["unreachable", "tls", "tls-handshake", "pool"]
 BadAnswer = Literal["reset", "truncated", "too-large", "protocol"]
@@ -9,9 +11,9 @@ Limit = Literal["timeout-head", "timeout-silence", "timeout-write"]
 Kind = NotReached | BadAnswer | Limit
 
 
-class Timeouts(NamedTuple):
-    """How long each part of a request may take, in seconds (routing rule A.7). (A NamedTuple, as one is made for
-    every request.)"""
+class Timeouts(msgspec.Struct, frozen=True, gc=False):
+    """How long each part of a request may take, in seconds (routing rule A.7). (A Struct, as one is made for every
+    request.)"""
 
     connect: float = 5.0  # name, TCP and TLS together
     head: float = 30.0  # from the last request byte to the complete response head

@@ -36,6 +36,10 @@ class Phase(Enum):
     FAILED = auto()
 
 
+# To look up `Phase.BODY` takes Python 3.11 five times as long, and each piece of a stream does so several times.
+IDLE, HEAD, BODY, DONE, FAILED = Phase
+
+
 class Connection(asyncio.BufferedProtocol):
     """An open connection that carries one exchange after another.
 
@@ -64,7 +68,7 @@ class Connection(asyncio.BufferedProtocol):
         self._kind: Limit = "timeout-head"
         self._unsent = 0
         self._begin("")
-        self.phase = Phase.IDLE
+        self.phase = IDLE
 
     # An exchange, as its owner sees it
 
@@ -80,7 +84,7 @@ class Connection(asyncio.BufferedProtocol):
         self._begin(method)
         self._until = until
         self._write(head, body)
-        while self.phase is Phase.HEAD:
+        while self.phase is HEAD:
             if self._choked:
                 await self._wait("timeout-write", timeouts.write)
             else:
@@ -135,9 +139,9 @@ class Connection(asyncio.BufferedProtocol):
     def finish(self) -> bool:
         """End the exchange; true if the connection can carry another one."""
         self._sink = None
-        kept = self.phase is Phase.DONE and self._keep and not self._choked
+        kept = self.phase is DONE and self._keep and not self._choked
         if kept:
-            self.phase = Phase.IDLE
+            self.phase = IDLE
             self._pieces.clear()
             self._release_hold()
         return kept
@@ -148,7 +152,7 @@ class Connection(asyncio.BufferedProtocol):
         A close, or a byte nobody asked for, that still waits in the kernel is seen too: a request
         written into it would be lost and yet counted.
         """
-        if self.phase is not Phase.IDLE or self.transport.is_closing():
+        if self.phase is not IDLE or self.transport.is_closing():
             return False
         return self._poll is None or not self._poll.poll(0)
 
@@ -170,21 +174,21 @@ class Connection(asyncio.BufferedProtocol):
         return self._buffer
 
     def buffer_updated(self, nbytes: int) -> None:
-        self.data_received(bytes(self._buffer[:nbytes]))
+        self.data_received(self._buffer[:nbytes].tobytes())
 
     def data_received(self, data: bytes) -> None:
-        if self.phase is Phase.HEAD:
+        if self.phase is HEAD:
             self._receive_head(data)
-        elif self.phase is Phase.BODY:
+        elif self.phase is BODY:
             self._receive(data)
         else:
             self._keep = False
-            if self.phase is Phase.IDLE:
+            if self.phase is IDLE:
                 self.transport.abort()
 
     def eof_received(self) -> bool:
-        if self.phase is Phase.BODY and self._until_eof and ended_cleanly(self.transport):
-            self.phase = Phase.DONE
+        if self.phase is BODY and self._until_eof and ended_cleanly(self.transport):
+            self.phase = DONE
             self._wake()
         self._break_off("the upstream closed the connection")
         return False
@@ -205,11 +209,11 @@ class Connection(asyncio.BufferedProtocol):
     # What the parser tells
 
     def on_message_begin(self) -> None:
-        if self.phase is Phase.DONE:
+        if self.phase is DONE:
             self._keep = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self.phase is not Phase.HEAD:
+        if self.phase is not HEAD:
             return  # trailers are dropped
         if len(self.headers) >= MAX_HEADERS:
             self._fail("too-large", f"more than {MAX_HEADERS} headers")
@@ -217,7 +221,7 @@ class Connection(asyncio.BufferedProtocol):
         self.headers.append((name.lower(), value.rstrip()))
 
     def on_headers_complete(self) -> None:
-        if self.phase is not Phase.HEAD:
+        if self.phase is not HEAD:
             return
         status = self._parser.get_status_code()
         if self._parser.get_http_version() not in {"1.1", "1.0"} or status < 100:
@@ -229,26 +233,26 @@ class Connection(asyncio.BufferedProtocol):
         else:
             self.status = status
             self._keep = self._keep and self._parser.should_keep_alive()
-            self.phase = Phase.DONE if self._method in NO_BODY_METHODS else Phase.BODY
+            self.phase = DONE if self._method in NO_BODY_METHODS else BODY
             self._news = True
 
     def on_body(self, piece: bytes) -> None:
-        if self.phase is Phase.BODY:
+        if self.phase is BODY:
             self._pieces.append(piece)
             self._size += len(piece)
             self._news = True
-        elif self.phase is Phase.DONE:
+        elif self.phase is DONE:
             self._keep = False
 
     def on_message_complete(self) -> None:
-        if self.phase is Phase.BODY:
-            self.phase = Phase.DONE
+        if self.phase is BODY:
+            self.phase = DONE
             self._news = True
 
     # Within
 
     def _begin(self, method: str) -> None:
-        self.phase = Phase.HEAD
+        self.phase = HEAD
         self.status = 0
         self.headers: list[tuple[bytes, bytes]] = []
         self._method = method
@@ -269,7 +273,7 @@ class Connection(asyncio.BufferedProtocol):
         room = MAX_HEAD_BYTES - self._head_bytes
         self._head_bytes += len(data)
         self._receive(data[:room])
-        if self.phase is Phase.HEAD and len(data) >= room:
+        if self.phase is HEAD and len(data) >= room:
             self._fail("too-large", f"head above {MAX_HEAD_BYTES} bytes")
         elif len(data) > room:
             self.data_received(data[room:])
@@ -281,11 +285,11 @@ class Connection(asyncio.BufferedProtocol):
             self._parser.feed_data(data)
         except (HttpParserError, HttpParserUpgrade) as error:
             self._keep = False
-            if self.phase is not Phase.DONE:
+            if self.phase is not DONE:
                 self._fail("protocol", str(error))
         if self._news:
             self._announce()
-        elif self.phase is Phase.BODY:
+        elif self.phase is BODY:
             self._receive_nothing(len(data))
 
     def _announce(self) -> None:
@@ -306,7 +310,7 @@ class Connection(asyncio.BufferedProtocol):
             if self._waiter is not None and not self._waiter.done():
                 self._waiter.set_exception(error)
             return True
-        if not seconds or self.phase is not Phase.BODY:
+        if not seconds or self.phase is not BODY:
             self._sink = None
             return False
         self._limit = seconds
@@ -345,8 +349,8 @@ class Connection(asyncio.BufferedProtocol):
     def _fail(self, kind: Kind, message: str) -> None:
         """The connection is of no more use; an exchange under way has failed for this reason."""
         self._keep = False
-        if self.phase is Phase.HEAD or self.phase is Phase.BODY:
-            self.phase = Phase.FAILED
+        if self.phase is HEAD or self.phase is BODY:
+            self.phase = FAILED
             self._failure = (kind, message)
             self._wake()
         self.transport.abort()
@@ -360,9 +364,6 @@ class Connection(asyncio.BufferedProtocol):
         self._waiter = self._loop.create_future()
         return self._waiter
 
-    def _is_awaited(self) -> bool:
-        return self._waiter is not None and not self._waiter.done()
-
     def _wake(self) -> None:
         waiter = self._waiter
         self._waiter = None
@@ -372,17 +373,16 @@ class Connection(asyncio.BufferedProtocol):
     def _arm(self, seconds: float) -> None:
         """Move the deadline; the timer is touched only if it would ring too late."""
         now = time.monotonic()
-        seconds = min(seconds, max(0.0, self._until - now))
-        self._deadline = now + seconds
-        if self._timer is None or self._timer_at > self._deadline:
+        self._deadline = deadline = min(now + seconds, self._until)
+        if self._timer is None or self._timer_at > deadline:
             if self._timer is not None:
                 self._timer.cancel()
-            self._timer_at = self._deadline
-            self._timer = self._loop.call_later(seconds, self._ring, RECHECK_TURNS)
+            self._timer_at = deadline
+            self._timer = self._loop.call_later(max(0.0, deadline - now), self._ring, RECHECK_TURNS)
 
     def _ring(self, turns: int) -> None:
         self._timer = None
-        if not self._is_awaited():
+        if self._waiter is None or self._waiter.done():
             return
         left = self._deadline - time.monotonic()
         if left > 0:

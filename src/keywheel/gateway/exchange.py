@@ -13,7 +13,8 @@ from typing import Protocol
 from keywheel import awaiting
 from keywheel.core.attempts import Done, Ended, Expired, Refused, Report, Send, Served, Take, Wait
 from keywheel.core.types import Abandoned, Answered, Lease, Outcome
-from keywheel.engine import Engine, Flow
+from keywheel.engine import Engine
+from keywheel.flow import Flow
 from keywheel.gateway.upstream import Response, Timeouts, Upstream, UpstreamError
 from keywheel.secret import Veiled
 from keywheel.wire.ask import Request
@@ -118,18 +119,17 @@ class Exchange:
         began = self._engine.clock()
         match step:
             case Send():
-                report = await self._send(step)
+                report = await self._send(step, began)
             case Wait():
                 report = await awaiting.lane(self._engine, self._flow, step.until)
             case Take():
                 report = await awaiting.reservation(self._engine, step)
-        self.elsewhere += self._engine.clock() - began
+        self.elsewhere += report.now - began
         return report
 
-    async def _send(self, step: Send) -> Report:
+    async def _send(self, step: Send, began: float) -> Report:
         """One attempt. Whoever interrupts it leaves an abandoned lease behind, and nobody to blame."""
         clock, limits = self._engine.clock, self._limits
-        began = clock()
         times = Times(began, step.first_content, step.deadline, limits.gap, limits.silence)
         request = self._request
         hearing = Hearing(

@@ -5,6 +5,7 @@ Decisions use the matched route and the raw headers, never a URL put together fr
 
 import hashlib
 import hmac
+import os
 import re
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -22,6 +23,7 @@ from keywheel.secret import Secret
 Headers = Iterable[tuple[bytes, bytes]]
 LOOPBACK_NAMES = ("localhost", "127.0.0.1", "[::1]")
 MIN_TOKEN = 32  # characters; shorter ones can be guessed
+ADMITTED = 1024  # requests, alike in what is looked at, that are known again
 MIN_DIFFERENT = 8  # different characters; 32 random hex digits with fewer are one in 10^8
 _HOST = re.compile(r"(?P<name>\[[0-9a-f:.]+\]|[a-z0-9](?:[a-z0-9.-]*[a-z0-9])?)(?::[0-9]{1,5})?")
 _TOKEN = re.compile(r"[A-Za-z0-9._~+/-]*=*")  # what may stand behind "Bearer" (RFC 6750)
@@ -79,6 +81,8 @@ class Guard:
         )
         self.sessions = Sessions(clock)
         self._penalty = Penalty(clock)
+        self._admitted: dict[bytes, str] = {}
+        self._salt = os.urandom(32)
         self._hosts = {*LOOPBACK_NAMES, *(name.lower() for name in settings.hosts)}
         if not _is_wildcard(settings.host):
             self._hosts.add(_as_header(settings.host))
@@ -96,6 +100,20 @@ class Guard:
 
     def admit(self, headers: Headers) -> Problem | str:
         """What stands against a request that goes upstream; else whose it is, empty where that is not known."""
+        # Judged once for all requests alike; a keyed hash, so that no token is kept and no digest can be guessed.
+        decisive = [header for header in headers if header[0] in _DECISIVE]
+        sign = hashlib.blake2b(repr(decisive).encode(), key=self._salt).digest()
+        client = self._admitted.get(sign)
+        if client is not None:
+            return client
+        verdict = self._judge(decisive)
+        if isinstance(verdict, str):
+            if len(self._admitted) >= ADMITTED:
+                self._admitted.clear()
+            self._admitted[sign] = verdict
+        return verdict
+
+    def _judge(self, headers: Headers) -> Problem | str:
         brought = _credentials(headers)
         problem = self._check_browser(brought)
         if problem or not self._needed:
@@ -255,7 +273,8 @@ def _bearer(value: bytes) -> Secret:
 
 # A form or a link of another page cannot set this header; our page's script does.
 PAGE_HEADER = b"x-keywheel-page"
-_LOOKED_AT = frozenset({b"host", b"origin", b"authorization", b"x-api-key", b"cookie", PAGE_HEADER})
+_DECISIVE = frozenset({b"host", b"origin", b"authorization", b"x-api-key"})  # to go upstream
+_LOOKED_AT = _DECISIVE | {b"cookie", PAGE_HEADER}
 _WRONG_HOST = Problem(
     403, "wrong_host",
     "The Host header names no address of this gateway. Use 127.0.0.1 or localhost, or list the name in gateway.hosts.",

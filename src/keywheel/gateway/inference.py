@@ -15,8 +15,9 @@ from keywheel import hints, problems
 from keywheel.awaiting import FIRST_LOOK, first_look
 from keywheel.core.attempts import Refused, Served, Try
 from keywheel.core.types import Abandoned, Failed, Finished
-from keywheel.engine import Engine, Terms
+from keywheel.engine import Engine
 from keywheel.errors import InvalidRequest, RequestFailed
+from keywheel.flow import Terms
 from keywheel.gateway import shortcut, traces
 from keywheel.gateway.exchange import Exchange, Plain, Stream
 from keywheel.gateway.logs import Line, tell_request
@@ -86,7 +87,7 @@ class Inference:
     ) -> None:
         """The ASGI application of this route. `client`: who asks, as far as that is known."""
         headers = dict(scope["headers"])
-        short = shortcut.find(scope)
+        short = shortcut.take(scope)
         visit = Visit(
             hints.request_id(headers), short or Outlet(send), self._engine.clock(), client
         )

@@ -10,8 +10,9 @@ from keywheel import problems
 from keywheel.core.attempts import Refused
 from keywheel.core.rows import ROWS
 from keywheel.core.types import Failed
-from keywheel.engine import Engine, Terms
+from keywheel.engine import Engine
 from keywheel.errors import RequestFailed
+from keywheel.flow import Terms
 from keywheel.gateway.exchange import Exchange, Stream
 from keywheel.gateway.run import upstream
 from keywheel.gateway.upstream import Upstream

@@ -18,10 +18,14 @@ EXTENSION = "keywheel.shortcut"
 ONE_WRITE = 64 * 1024  # bytes; a larger body is not copied behind its head
 
 
-def find(scope: Mapping[str, Any]) -> "Shortcut | None":
-    """The shortcut of a request, None under another server."""
+def take(scope: Mapping[str, Any]) -> "Shortcut | None":
+    """The shortcut of a request, None under another server.
+
+    It comes out of the scope: left there, the two would hold each other until the garbage collector comes, and that
+    looks at everything.
+    """
     extensions = scope.get("extensions")
-    return extensions.get(EXTENSION) if extensions else None
+    return extensions.pop(EXTENSION, None) if extensions else None
 
 
 class Shortcut(Outlet):
@@ -129,11 +133,12 @@ class Shortcut(Outlet):
 
     def _head(self, status: int, headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
         cycle = self._cycle
-        lines = [b"%b: %b\r\n" % header for header in (*cycle.default_headers, *headers)]
+        headers = (*cycle.default_headers, *headers)
         if not cycle.keep_alive:
-            lines.append(b"connection: close\r\n")
-        head = b"".join((STATUS_LINE[status], *lines, b"\r\n"))
-        if not head.count(b"\n") == head.count(b"\r") == len(lines) + 2 or b"\0" in head:
+            headers += ((b"connection", b"close"),)
+        lines = b"\r\n".join(map(b": ".join, headers))
+        head = b"%b%b\r\n\r\n" % (STATUS_LINE[status], lines)
+        if not head.count(b"\n") == head.count(b"\r") == len(headers) + 2 or b"\0" in head:
             raise ValueError("a header holds a character that HTTP forbids")
         self.started = cycle.response_started = True
         return head

@@ -19,7 +19,7 @@ from collections.abc import Sequence
 from functools import lru_cache
 
 from keywheel.gateway.bounds import Timeouts, UpstreamError
-from keywheel.gateway.connection import Connection, Phase, Sink
+from keywheel.gateway.connection import BODY, DONE, Connection, Sink
 from keywheel.gateway.dial import Dialer, parse_origin, parse_proxy, tls_context
 from keywheel.secret import Veiled
 
@@ -163,10 +163,10 @@ class Response:
         while (connection := self._connection) is not None:
             if piece := connection.take():
                 return piece
-            if connection.phase is Phase.BODY:
+            if connection.phase is BODY:
                 await connection.wait_for_body(self._silence)
                 continue
-            self._ended = connection.phase is Phase.DONE
+            self._ended = connection.phase is DONE
             self.close()
             connection.raise_failure()
         if not self._ended:
@@ -184,14 +184,14 @@ class Response:
                 silence = sink(piece)
                 if not silence:
                     return True
-            elif connection.phase is Phase.BODY:
+            elif connection.phase is BODY:
                 try:
                     await connection.pour(sink, silence)
                 except BaseException:
                     if self._connection is connection:
                         connection.stop_pouring()
                     raise
-                if connection.phase is Phase.BODY and not connection.is_pouring:
+                if connection.phase is BODY and not connection.is_pouring:
                     return True
             else:
                 break
@@ -293,7 +293,7 @@ class Pool:
 
     def retire(self, connection: Connection) -> None:
         """Take a connection back at the next news of it: its end, or else it is closed."""
-        if connection.phase is not Phase.BODY:
+        if connection.phase is not BODY:
             self.release(connection)
             return
         news = connection.wait_for_body(LINGER)

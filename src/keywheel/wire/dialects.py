@@ -18,8 +18,7 @@ MOST_COST = 10_000.0  # US dollars for one answer, in the same sense
 _T = TypeVar("_T")
 
 
-@dataclass(frozen=True, slots=True)
-class Usage:
+class Usage(msgspec.Struct, frozen=True, gc=False):
     """Tokens and US dollars as the upstream reports them; None where it is silent."""
 
     tokens_in: int | None = None
