@@ -4,10 +4,12 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Self
 
 import httpx2
 
@@ -17,6 +19,7 @@ from keywheel.gateway import run
 FOREIGN = ("OPENROUTER", "KEYWHEEL", "OTEL")  # variables that would change what is tested
 KEY = "sk-or-v1-" + "5ec2e7" * 10
 SOON = 30.0  # seconds that anything may take on a busy machine
+LOOK_AGAIN = 0.02  # seconds
 FREE = {"model": "auto", "messages": [{"role": "user", "content": "Hello"}]}
 
 
@@ -80,3 +83,38 @@ def ended(process: subprocess.Popen[str], by: signal.Signals) -> tuple[int, floa
     began = time.monotonic()
     process.send_signal(by)
     return process.wait(20), time.monotonic() - began
+
+
+def workers(process: subprocess.Popen[str]) -> set[int]:
+    """The process numbers of its workers."""
+    found = set[int]()
+    for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
+        if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
+            found.add(int(child))
+    return found
+
+
+def eventually(is_so: Callable[[], bool], seconds: float = SOON) -> bool:
+    """Whether it becomes so in time."""
+    due = time.monotonic() + seconds
+    while not (found := is_so()) and time.monotonic() < due:
+        time.sleep(LOOK_AGAIN)
+    return found
+
+
+class Crowd:
+    """Clients in threads of their own, who do what they do until the block ends and `over` is set."""
+
+    def __init__(self, aims: Iterable[Callable[[], object]]) -> None:
+        self.over = threading.Event()
+        self._threads = [threading.Thread(target=aim) for aim in aims]
+
+    def __enter__(self) -> Self:
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.over.set()
+        for thread in self._threads:
+            thread.join(SOON)

@@ -3,10 +3,8 @@
 import os
 import signal
 import subprocess
-import threading
-import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -14,7 +12,20 @@ import httpx2
 import pytest
 
 from keywheel import sim
-from tests.serving import FREE, KEY, SOON, ask, base_of, ended, settings, simulated, started
+from tests.serving import (
+    FREE,
+    KEY,
+    SOON,
+    Crowd,
+    ask,
+    base_of,
+    ended,
+    eventually,
+    settings,
+    simulated,
+    started,
+    workers,
+)
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks into /proc")
 ROOMY = sim.Scenario(accounts=(sim.Account(minute_limit=100_000, day_limit=100_000),))
@@ -34,22 +45,6 @@ def served(
                 yield process, base_of(lines)
             finally:
                 process.terminate()
-
-
-def workers(process: subprocess.Popen[str]) -> set[int]:
-    """The process numbers of its workers."""
-    found = set[int]()
-    for child in Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split():
-        if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes():
-            found.add(int(child))
-    return found
-
-
-def eventually(is_so: Callable[[], bool]) -> bool:
-    due = time.monotonic() + SOON
-    while not is_so() and time.monotonic() < due:
-        time.sleep(0.02)
-    return is_so()
 
 
 def day_used(base: str) -> set[int]:
@@ -77,33 +72,21 @@ def test_a_worker_that_is_killed_is_replaced_and_nothing_is_forgotten(tmp_path: 
         assert before - {victim} <= workers(process)
 
 
-class Load:
+class Load(Crowd):
     """Clients that ask without a pause: some keep their connection, some take a new one each time."""
 
     def __init__(self, base: str, kept: int, fresh: int) -> None:
+        super().__init__([*[self._keep] * kept, *[self._renew] * fresh])
         self.statuses: Counter[object] = Counter()
         self._base = base
-        self._over = threading.Event()
-        aims = [*[self._keep] * kept, *[self._renew] * fresh]
-        self._threads = [threading.Thread(target=aim) for aim in aims]
-
-    def __enter__(self) -> "Load":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join(SOON)
 
     def _keep(self) -> None:
         with httpx2.Client(trust_env=False, timeout=SOON) as http:
-            while not self._over.is_set():
+            while not self.over.is_set():
                 self._ask(http)
 
     def _renew(self) -> None:
-        while not self._over.is_set():
+        while not self.over.is_set():
             with httpx2.Client(trust_env=False, timeout=SOON) as http:
                 self._ask(http)
 

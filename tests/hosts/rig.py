@@ -9,9 +9,10 @@ import subprocess
 import threading
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,19 +20,10 @@ import httpx2
 
 from keywheel import sim
 from keywheel.gateway import run
-from tests.serving import FREE, SOON, base_of, settings, started
+from tests.serving import FREE, SOON, Crowd, base_of, settings, started, workers
 from tests.stores.server import redis_server
 
-LOOK_AGAIN = 0.02  # seconds
 MINUTE = 60.0
-
-
-def eventually(is_so: Callable[[], bool], seconds: float = SOON) -> bool:
-    """Whether it becomes so in time."""
-    due = time.monotonic() + seconds
-    while not (found := is_so()) and time.monotonic() < due:
-        time.sleep(LOOK_AGAIN)
-    return found
 
 
 # --- the upstream ----------------------------------------------------------------------------------
@@ -237,45 +229,24 @@ def hosts(
         yield found
 
 
-class Load:
+class Load(Crowd):
     """Clients of several hosts that ask without a pause, or with one."""
 
     def __init__(self, crowd: list[Host], each: int = 2, pause: float = 0.0) -> None:
-        self._over = threading.Event()
+        super().__init__([partial(self._run, host) for host in crowd for _ in range(each)])
         self._pause = pause
-        self._threads = [
-            threading.Thread(target=self._run, args=(host,)) for host in crowd for _ in range(each)
-        ]
-
-    def __enter__(self) -> "Load":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join(SOON)
 
     def _run(self, host: Host) -> None:
         again = {"connection": "close"}  # a new one each time, so that all workers get some
         with httpx2.Client(trust_env=False, timeout=SOON, headers=again) as http:
-            while not self._over.is_set():
+            while not self.over.is_set():
                 host.ask(http)
-                self._over.wait(self._pause)
-
-
-def children(process: "subprocess.Popen[str]") -> list[int]:
-    """The workers of a gateway."""
-    told = Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text().split()
-    return [
-        int(child) for child in told if b"spawn_main" in Path(f"/proc/{child}/cmdline").read_bytes()
-    ]
+                self.over.wait(self._pause)
 
 
 def kill_all(process: "subprocess.Popen[str]") -> None:
     """kill -9 for a gateway and its workers, at one moment."""
-    for number in (process.pid, *children(process)):
+    for number in (process.pid, *workers(process)):
         with suppress(ProcessLookupError):
             os.kill(number, 9)
     process.wait(SOON)

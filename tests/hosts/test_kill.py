@@ -12,7 +12,8 @@ from random import Random
 import pytest
 
 from keywheel import sim
-from tests.hosts.rig import Load, account, eventually, gateway, kill_all, upstream
+from tests.hosts.rig import Load, account, gateway, kill_all, upstream
+from tests.serving import eventually
 
 pytestmark = [
     pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks into /proc"),

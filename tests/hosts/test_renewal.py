@@ -4,14 +4,15 @@ import json
 import signal
 import threading
 import time
+from functools import partial
 from pathlib import Path
 
 import httpx2
 import pytest
 
 from keywheel import sim
-from tests.hosts.rig import Host, account, children, eventually, gateway, upstream
-from tests.serving import FREE, SOON
+from tests.hosts.rig import Host, account, gateway, upstream
+from tests.serving import FREE, SOON, Crowd, eventually, workers
 
 pytestmark = pytest.mark.skipif(not Path("/proc/self/task").exists(), reason="looks into /proc")
 # A stream lasts about three seconds: long enough to be under way while workers come and go.
@@ -23,31 +24,21 @@ ROOMY = sim.Account(minute_limit=10**6, day_limit=10**6)
 LIMITS = account(0, 10**6, 10**6)
 
 
-class Readers:
+class Readers(Crowd):
     """Clients that read one stream after the other, and note how each ended."""
 
     def __init__(self, host: Host, count: int) -> None:
+        super().__init__([partial(self._run, n) for n in range(count)])
         self.ends: list[str] = []
         self.open = 0
         self._url = f"{host.base}/v1/chat/completions"
-        self._lock, self._over = threading.Lock(), threading.Event()
-        self._threads = [threading.Thread(target=self._run, args=(n,)) for n in range(count)]
-
-    def __enter__(self) -> "Readers":
-        for thread in self._threads:
-            thread.start()
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._over.set()
-        for thread in self._threads:
-            thread.join(SOON)
+        self._lock = threading.Lock()
 
     def _run(self, number: int) -> None:
         kept = {} if number % 2 else {"connection": "close"}
         with httpx2.Client(trust_env=False, timeout=SOON, headers=kept) as http:
-            self._over.wait(number * 0.4)  # so that one is under way at every moment
-            while not self._over.is_set():
+            self.over.wait(number * 0.4)  # so that one is under way at every moment
+            while not self.over.is_set():
                 self._read(http)
 
     def _read(self, http: httpx2.Client) -> None:
@@ -76,13 +67,11 @@ def test_streams_under_way_during_a_renewal_run_to_their_end(tmp_path: Path) -> 
         gateway(tmp_path, "h1", up.variables | LIMITS, "--workers", "2") as host,
         Readers(host, 6) as readers,
     ):
-        before = set(children(host.process))
+        before = workers(host.process)
         assert eventually(lambda: readers.open >= 5 and len(readers.ends) > 2)
         host.process.send_signal(signal.SIGHUP)
         renewed_at = time.monotonic()
-        assert eventually(
-            lambda: len(now := set(children(host.process))) == 2 and not now & before, 60.0
-        )
+        assert eventually(lambda: len(now := workers(host.process)) == 2 and not now & before, 60.0)
         took, ended = time.monotonic() - renewed_at, len(readers.ends)
         assert eventually(lambda: len(readers.ends) > ended + 6)
     print(f"renewed in {took:.1f} s, {len(readers.ends)} streams, {ended} ended before it was over")

@@ -11,7 +11,8 @@ from pathlib import Path
 import pytest
 
 from keywheel import sim
-from tests.hosts.rig import Host, Load, Upstream, account, eventually, fullest, hosts, upstream
+from tests.hosts.rig import Host, Load, Upstream, account, fullest, hosts, upstream
+from tests.serving import eventually
 
 pytestmark = pytest.mark.timeout(400)
 IS_LONG = os.environ.get("KEYWHEEL_HOSTS") == "long"

@@ -10,8 +10,8 @@ from keywheel import books, sim
 from keywheel.core.types import Kind, Scope
 from keywheel.stores import State
 from keywheel.stores.memory import MemoryStore
-from tests.hosts.rig import Host, account, eventually, gateway, upstream
-from tests.serving import FREE, SOON
+from tests.hosts.rig import Host, account, gateway, upstream
+from tests.serving import FREE, SOON, eventually
 from tests.test_books import Clock, Worker
 
 IN_TIME = 1.0  # seconds after which a block is known everywhere

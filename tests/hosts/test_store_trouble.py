@@ -13,8 +13,8 @@ import httpx2
 import pytest
 
 from keywheel import sim
-from tests.hosts.rig import Host, Line, Load, account, eventually, gateway, upstream
-from tests.serving import FREE, SOON
+from tests.hosts.rig import Host, Line, Load, account, gateway, upstream
+from tests.serving import FREE, SOON, eventually
 from tests.stores.server import Server, redis_server
 
 ANSWERS = 5.0  # seconds in which a busy machine answers a request that waits for no store
