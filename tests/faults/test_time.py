@@ -87,12 +87,12 @@ def test_fault_62_the_day_is_utcs_wherever_the_machine_stands(
 def test_a_wall_clock_that_jumps_changes_no_block_and_no_day(
     wall: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("keywheel.engine.time.time", lambda: MIDNIGHT)
+    monkeypatch.setattr("keywheel.flow.time.time", lambda: MIDNIGHT)
     engine = engine_for(Config(), sim.scenario("calm"), ShiftedClock())
     refuse(engine, 50.0)
     before = blocked(engine), resets(engine), used(engine)
     assert before[0] == pytest.approx([50.0], abs=5.0)
-    monkeypatch.setattr("keywheel.engine.time.time", lambda: wall)
+    monkeypatch.setattr("keywheel.flow.time.time", lambda: wall)
     assert (resets(engine), used(engine)) == before[1:]
     assert blocked(engine) == pytest.approx(before[0], abs=5.0)
 

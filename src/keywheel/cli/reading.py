@@ -1,7 +1,9 @@
 """How commands ask a running gateway."""
 
 from collections.abc import Iterator
+from contextlib import suppress
 from ipaddress import ip_address
+from socket import SHUT_RDWR, socket
 from typing import TYPE_CHECKING, Any, cast
 from urllib.parse import quote
 
@@ -32,6 +34,7 @@ class Line:
     def __init__(self, settings: GatewaySettings) -> None:
         self.address = f"http://{_reachable(settings.host)}:{settings.port}"
         self._token = settings.admin_token or next(iter(settings.tokens), None)
+        self._socket: socket | None = None  # of the stream that is read now
 
     def get(self, path: str) -> Json:
         """What it tells."""
@@ -50,6 +53,7 @@ class Line:
             with httpx2.stream("GET", f"{self.address}/admin/events", **self._terms(SILENCE)) as it:
                 if it.status_code != 200:
                     raise self._refused(it.status_code, None)
+                self._socket = it.extensions["network_stream"].get_extra_info("socket")
                 is_state = False
                 for line in it.iter_lines():
                     if line.startswith("event: "):
@@ -58,6 +62,12 @@ class Line:
                         yield msgspec.json.decode(line.removeprefix("data: "))
         except httpx2.HTTPError:
             raise self._unreachable() from None
+
+    def hang_up(self) -> None:
+        """End the stream that another thread reads."""
+        if self._socket:
+            with suppress(OSError):  # it has ended already
+                self._socket.shutdown(SHUT_RDWR)
 
     def _ask(self, method: str, path: str) -> Json:
         import httpx2  # noqa: PLC0415 - most commands ask nobody

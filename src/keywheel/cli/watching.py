@@ -18,6 +18,7 @@ from keywheel.errors import Error
 Json = dict[str, Any]
 View = Callable[[Json, float], RenderableType]
 POLL = 1.0  # seconds between two questions while events do not come
+LAST = 2.0  # seconds that a question under way gets at the end
 FRAME = 0.5  # seconds between two pictures: countdowns run in seconds
 
 
@@ -28,6 +29,7 @@ class Feed:
         """Raises `Unreachable` or `Error` when there is none to begin with."""
         self._line = line
         self._stop = Event()
+        self._thread = Thread(target=self._run, name="keywheel-feed", daemon=True)
         self.trouble = ""
         self.state: Json = {}
         self._shift = 0.0
@@ -35,11 +37,13 @@ class Feed:
 
     def start(self) -> None:
         """Keep it fresh in the background."""
-        Thread(target=self._run, name="keywheel-feed", daemon=True).start()
+        self._thread.start()
 
     def stop(self) -> None:
-        """Take no more."""
+        """Take no more. A thread that reads while Python ends may take the process down with it."""
         self._stop.set()
+        self._line.hang_up()
+        self._thread.join(LAST)
 
     def take(self, state: Json) -> None:
         """A newer one."""
