@@ -88,6 +88,16 @@ export async function explain(id) {
   }
 }
 
+// Figures over time; { error } in words when the gateway does not tell them.
+export async function history(since, by) {
+  try {
+    const response = await fetch(`/admin/history?since=${since}&by=${by}`, { cache: "no-store", credentials: "same-origin" });
+    return response.ok ? await response.json() : { error: await reason(response) };
+  } catch {
+    return { error: "The gateway does not answer." };
+  }
+}
+
 export async function logIn(token) {
   const response = await post("/login", JSON.stringify({ token }));
   if (response.ok) return null;

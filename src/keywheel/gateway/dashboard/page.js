@@ -2,7 +2,8 @@
 import { render } from "./preact.js";
 import { Empty, html } from "./pieces.js";
 import { ago } from "./format.js";
-import { explain, follow, logIn, logOut, operate } from "./gateway.js";
+import { explain, follow, history, logIn, logOut, operate } from "./gateway.js";
+import { Past, since } from "./history.js";
 import { Accounts, Pool, Troubles } from "./overview.js";
 import { Ways } from "./ways.js";
 import { Keys, Models } from "./tables.js";
@@ -21,6 +22,7 @@ const view = {
   cell: null,
   pointed: null,
   explained: {}, // by request id, what was told about those that were opened
+  past: { span: "today", by: "key", told: null }, // figures over time
   busy: null,
   said: "",
 };
@@ -80,6 +82,18 @@ async function tellWhy(id) {
   const listed = new Set(view.state?.requests.map((one) => one.id));
   const kept = Object.entries(view.explained).filter(([known]) => listed.has(known));
   change({ explained: { ...Object.fromEntries(kept), [id]: told } });
+}
+
+const PAST = 60_000; // milliseconds after which figures over time are asked for anew
+let pastAsked = -PAST;
+
+async function tellPast(choice) {
+  const told = Object.keys(choice).length ? null : view.past.told;
+  const past = { ...view.past, ...choice, told };
+  pastAsked = performance.now();
+  change({ past });
+  const found = await history(since(past.span, now()), past.by);
+  if (view.past === past) change({ past: { ...past, told: found } }); // else somebody has chosen anew
 }
 
 async function signIn(event) {
@@ -143,7 +157,7 @@ const Dialog = ({ login }) => html`
   <dialog ref=${open} onClose=${cancel} aria-label="Sign in"><${Form} login=${login} cancel=${cancel} /></dialog>`;
 
 function Whole(all) {
-  const { state, link, locked, login, cell, theme, pointed, explained, busy, said } = all;
+  const { state, link, locked, login, cell, theme, pointed, explained, past, busy, said } = all;
   const at = now();
   const hands = { act, busy, now: at };
   return html`
@@ -158,6 +172,7 @@ function Whole(all) {
         <${Accounts} accounts=${state.accounts} ...${hands} />
         <${Ways} state=${state} now=${at} cell=${cell} choose=${(chosen) => change({ cell: chosen })} />
         <${Traffic} timeline=${state.timeline} theme=${`${theme} ${dark.matches}`} pointed=${pointed} point=${(n) => n !== view.pointed && change({ pointed: n })} />
+        <${Past} past=${past} ask=${tellPast} />
         <${Models} models=${state.models} ...${hands} />
         <${Keys} keys=${state.keys} ...${hands} />
         <div class="pair"><${Requests} requests=${state.requests} explained=${explained} explain=${tellWhy} /><${Errors} errors=${state.errors} now=${at} /></div>`}
@@ -177,6 +192,7 @@ setInterval(() => {
     lookedAt = due;
     followed.ask();
   }
+  if (view.state && !view.locked && performance.now() - pastAsked > PAST) tellPast({});
   if (view.state) change({});
 }, 1000);
 dark.addEventListener("change", () => change({}));
