@@ -71,7 +71,7 @@ def server() -> Iterator[Server]:
 
 @pytest.fixture
 def catalog(server: Server) -> Iterator[Catalog]:
-    with Catalog(server.url, salt=b"salt") as it:
+    with Catalog(UpstreamSettings(server.url), salt=b"salt") as it:
         yield it
 
 
@@ -140,7 +140,7 @@ def test_the_environment_names_no_proxy(server: Server, monkeypatch: pytest.Monk
     for name in ("HTTP_PROXY", "http_proxy", "ALL_PROXY", "HTTPS_PROXY"):
         monkeypatch.setenv(name, "http://127.0.0.1:9")
     server.reply(200, {"data": [MODEL]})
-    with Catalog(server.url, salt=b"") as it:
+    with Catalog(UpstreamSettings(server.url), salt=b"") as it:
         assert it.models()
 
 
@@ -164,7 +164,7 @@ def test_the_hash_depends_on_account_and_salt_only(server: Server, catalog: Cata
         server.reply(200, facts(creator_user_id=account))
         return it.key(Secret(KEY)).account
 
-    with Catalog(server.url, salt=b"other") as other:
+    with Catalog(UpstreamSettings(server.url), salt=b"other") as other:
         assert hashed("user_1") == hashed("user_1")
         assert len({hashed("user_1"), hashed("user_2"), hashed("user_1", other)}) == 3
         assert hashed(None) is None
@@ -268,7 +268,7 @@ def test_a_connection_that_breaks_is_named_by_its_kind(
 
 
 def test_an_upstream_that_is_away_is_named() -> None:
-    with Catalog("http://127.0.0.1:9/api/v1", salt=b"") as it:
+    with Catalog(UpstreamSettings("http://127.0.0.1:9/api/v1"), salt=b"") as it:
         with pytest.raises(Unavailable, match="GET /models: ConnectError"):
             it.models()
         with pytest.raises(Unavailable, match="GET /key: ConnectError"):
@@ -293,7 +293,7 @@ def test_an_error_takes_no_key_along(server: Server, catalog: Catalog, status: i
 @pytest.mark.parametrize("url", ["http://openrouter.ai/api/v1", "https://u:p@h/", "nowhere"])
 def test_keys_are_not_sent_where_they_could_be_read(url: str) -> None:
     with pytest.raises(ConfigError, match=r"upstream\.base_url: must"):
-        Catalog.of(UpstreamSettings(base_url=url))
+        Catalog(UpstreamSettings(base_url=url))
 
 
 @pytest.mark.parametrize("content", [None, "no certificate"])
@@ -302,7 +302,7 @@ def test_certificates_that_cannot_be_used_are_named(tmp_path, content: str | Non
     if content is not None:
         path.write_text(content)
     with pytest.raises(ConfigError, match=r"upstream\.ca_file: .*ca\.pem: \S"):
-        Catalog.of(UpstreamSettings(ca_file=str(path)))
+        Catalog(UpstreamSettings(ca_file=str(path)))
 
 
 def test_certificates_of_ones_own_are_used(tmp_path) -> None:
@@ -310,5 +310,5 @@ def test_certificates_of_ones_own_are_used(tmp_path) -> None:
     trustme.CA().cert_pem.write_to_path(path)
     settings = UpstreamSettings(ca_file=str(path), proxy="http://127.0.0.1:9")
     away = pytest.raises(Unavailable, match="ConnectError")  # the proxy is asked, and is away
-    with Catalog.of(settings) as it, away:
+    with Catalog(settings) as it, away:
         it.models()

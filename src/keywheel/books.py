@@ -16,6 +16,7 @@ from typing import Any, Protocol
 
 from keywheel.config import Config
 from keywheel.core.attempts import Done, Report, TurnedDown
+from keywheel.core.checks import BAD_KEY
 from keywheel.core.marks import Block, Clear, Mark, Reach, read
 from keywheel.core.memory import mapping, recall, remember
 from keywheel.core.pool import Pool
@@ -42,7 +43,6 @@ HELD = 5.0  # seconds that a refused request is told of; the exchange may go wel
 TAKERS = 16  # threads that ask a store; a slow one must not use up those that read files
 STOP_PATIENCE = 2.0  # seconds that an exchange under way gets at the end
 LEARNT, LISTED, GROUPS, SALT = "learnt", "models", "groups", "salt"
-BAD_KEY = ("bad-key", "bad-key-400")  # what the upstream closes a key for that it does not accept
 LOST, UNUSABLE = "state-silent", "state-unusable"
 
 Change = Callable[[Pool, float], Iterable[Event] | None]

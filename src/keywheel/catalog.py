@@ -52,19 +52,10 @@ class Catalog:
     Raises `ConfigError` when the settings cannot be used.
     """
 
-    def __init__(
-        self,
-        base_url: str,
-        *,
-        salt: bytes,
-        ca_file: str | None = None,
-        proxy: str | None = None,
-        allow_private: bool = False,
-    ) -> None:
-        settings = UpstreamSettings(base_url, ca_file, proxy, allow_private)
+    def __init__(self, settings: UpstreamSettings, *, salt: bytes = b"") -> None:
         wire = Wire(settings)
         wire.open()  # certificates are read now, so that their fault is told now
-        self._base = base_url.rstrip("/")
+        self._base = settings.base_url.rstrip("/")
         self._salt = salt
         self._embedding: tuple[Entry, ...] = ()
         self._http = httpx2.Client(
@@ -73,17 +64,6 @@ class Catalog:
             trust_env=False,
             follow_redirects=False,
             transport=wire,
-        )
-
-    @classmethod
-    def of(cls, settings: UpstreamSettings, *, salt: bytes = b"") -> Self:
-        """The catalogue of the configured upstream."""
-        return cls(
-            settings.base_url,
-            salt=salt,
-            ca_file=settings.ca_file,
-            proxy=settings.proxy,
-            allow_private=settings.allow_private,
         )
 
     def __enter__(self) -> Self:

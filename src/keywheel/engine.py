@@ -105,7 +105,7 @@ class Engine:
         with self._lock:
             if self._keeper:
                 return
-            catalog = Catalog.of(self.config.upstream, salt=self._salt)
+            catalog = Catalog(self.config.upstream, salt=self._salt)
             self._keeper = Keeper(self, catalog, self.config.models.refresh)
         self._keeper.start()
         if self._books:
@@ -317,7 +317,7 @@ class Engine:
     def report(self, others: Sequence[sums.Part] = ()) -> dict[str, Any]:
         """`GET /admin/stats`. `others`: what other workers add."""
         with self._lock:
-            told = stats_report(self.pool, self.summed(others), self.clock())
+            told = stats_report(self.pool, self._summed(others), self.clock())
         sums.add_minutes(told["accounts"], others)
         return told
 
@@ -326,11 +326,15 @@ class Engine:
         with self._lock:
             expires = {entry.id: entry.expires for entry in self.menu.ordered}
             trouble = self._books.trouble if self._books else None
-            told = overview(self.pool, self.summed(others), self.clock(), expires, trouble)
+            told = overview(self.pool, self._summed(others), self.clock(), expires, trouble)
         return sums.add(told, others)
 
-    def summed(self, others: Sequence[sums.Part]) -> Stats:
-        """The counts of all workers. To be called under the lock."""
+    def counts(self, others: Sequence[sums.Part] = ()) -> Stats:
+        """A copy of the counts of all workers."""
+        with self._lock:
+            return sums.total([self.stats, *(part.stats for part in others)])
+
+    def _summed(self, others: Sequence[sums.Part]) -> Stats:
         return sums.total([self.stats, *(part.stats for part in others)]) if others else self.stats
 
     def explain(self, request_id: str) -> dict[str, Any] | None:

@@ -2,11 +2,8 @@
 
 import asyncio
 import json
-import os
-import re
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import AsyncIterator, Iterator
@@ -22,6 +19,7 @@ from keywheel.gateway import run
 from tests.faults.speech import DONE, STOP
 from tests.faults.speech import HELLO as WORD
 from tests.journeys.rig import HELLO
+from tests.serving import base_of, settings, started
 
 pytestmark = pytest.mark.anyio
 STREAMS = 100
@@ -87,24 +85,10 @@ def talkative() -> Iterator[Behind]:
 
 @contextmanager
 def gateway(folder: Path, variables: dict[str, str]) -> Iterator[tuple[subprocess.Popen[str], int]]:
-    """The process and its port; killed at the end if it still runs."""
-    clean = {n: v for n, v in os.environ.items() if not n.startswith(("OPENROUTER", "KEYWHEEL"))}
-    with subprocess.Popen(
-        (sys.executable, "-m", "keywheel", "serve", "--port", "0"),
-        cwd=folder,
-        env=clean | variables | {"XDG_CONFIG_HOME": str(folder), "XDG_STATE_HOME": str(folder)},
-        stdout=subprocess.PIPE,
-        stderr=subprocess.DEVNULL,
-        text=True,
-    ) as process:
-        try:
-            assert process.stdout is not None
-            lines = [process.stdout.readline() for _ in range(2)]
-            found = re.search(r":(\d+)/v1", lines[1])
-            assert found, lines
-            yield process, int(found[1])
-        finally:
-            process.kill()
+    """The process and its port; killed at the end if it still runs. Its log stays short: nobody reads it."""
+    environment = settings(folder) | variables | {"KEYWHEEL_LOG__LEVEL": "error"}
+    with started(folder, environment) as (process, lines):
+        yield process, int(base_of(lines).rpartition(":")[2])
 
 
 async def ask(port: int, data: bytes) -> bytes:

@@ -63,7 +63,7 @@ def get_async(settings: UpstreamSettings, url: str = f"https://{HOST}/") -> int:
 
 def ask_catalogue(settings: UpstreamSettings) -> int:
     """The same with the client that asks about models and keys."""
-    with Catalog.of(settings) as catalog:
+    with Catalog(settings) as catalog:
         try:
             return int(catalog.key(Secret(KEY)).passed)
         except Unavailable as error:

@@ -83,7 +83,7 @@ def ask_models(found: Environment, catalog: Catalog) -> Menu:
 
 def catalog_of(found: Environment) -> Catalog:
     """Raises `ConfigError`."""
-    return Catalog.of(found.config.upstream, salt=os.urandom(SALT))
+    return Catalog(found.config.upstream, salt=os.urandom(SALT))
 
 
 def _ask(catalog: Catalog, entry: KeyEntry) -> tuple[str, KeyCheck | None, str, float | None]:

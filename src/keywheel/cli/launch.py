@@ -124,6 +124,10 @@ class _Hello:
     token: Secret | None
     hint: str | None
 
+    def begin_logs(self, job: Job) -> None:
+        """Logs of this process, without any secret."""
+        logs.set_up(job.config.log, [*job.secrets, *([self.token] if self.token else [])])
+
     def say(self, job: Job, bound: socket.socket) -> None:
         """Say it; from then on there are only logs."""
         address = run.url(bound)
@@ -136,7 +140,6 @@ class _Hello:
         if self.token:
             click.echo(f"Admin token, shown only now: {self.token.reveal()}")
         sys.stdout.flush()
-        logs.set_up(job.config.log, [*job.secrets, *([self.token] if self.token else [])])
         for warning in (*self.found.warnings, guard.advice(job.config.gateway), self.hint):
             if warning:
                 say(warning)
@@ -153,7 +156,7 @@ class _Hello:
 def _serve(launch: Launch, hello: _Hello) -> NoReturn:
     job = launch.job(hello.found)
     gateway = job.config.gateway
-    logs.set_up(job.config.log, job.secrets)
+    hello.begin_logs(job)
     with opened(job) as app, run.listen(gateway.host, gateway.port) as bound:
         hello.say(job, bound)
         run.serve(app, bound, gateway)
@@ -170,7 +173,7 @@ def _serve_by_several(launch: Launch, hello: _Hello) -> NoReturn:
         job = launch.job(hello.found)
         gateway = job.config.gateway
         with run.listen(gateway.host, gateway.port) as bound:
-            logs.set_up(job.config.log, job.secrets)
+            hello.begin_logs(job)
             workers = Workers(partial(work, launch), bound, launch.count, gateway.drain)
             workers.run(lambda: hello.say(job, bound))
 

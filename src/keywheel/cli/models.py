@@ -52,7 +52,7 @@ def _listed(config: Config, request: Any, show_all: bool) -> list[Row]:
     from keywheel.flow import Clock  # noqa: PLC0415
     from keywheel.wire.menu import menu  # noqa: PLC0415
 
-    with Catalog.of(config.upstream) as catalog:
+    with Catalog(config.upstream) as catalog:
         try:
             entries = catalog.models()
         except Unavailable as error:

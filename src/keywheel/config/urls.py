@@ -1,7 +1,8 @@
 """Which addresses of an upstream are safe to send keys to (requirement C13)."""
 
-from ipaddress import ip_address
 from urllib.parse import urlsplit
+
+from keywheel.addresses import is_loopback_name
 
 
 def url_fault(url: str) -> str | None:
@@ -15,13 +16,6 @@ def url_fault(url: str) -> str | None:
         return "must not hold a user or a password"
     if parts.scheme not in ("https", "http") or not host:
         return "must look like https://host/path"
-    if parts.scheme == "http" and not _is_loopback(host):
+    if parts.scheme == "http" and not is_loopback_name(host):
         return f"must begin with https:// (http is for loopback only, and {host} is not)"
     return None
-
-
-def _is_loopback(host: str) -> bool:
-    try:
-        return host == "localhost" or ip_address(host).is_loopback
-    except ValueError:
-        return False

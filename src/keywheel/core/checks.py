@@ -11,19 +11,22 @@ Everything is read off the roster; kept are only the looks taken. Which key spea
 from dataclasses import dataclass
 
 from keywheel.core.breaker import Block
+from keywheel.core.quota import Reading
 from keywheel.core.roster import Roster
 from keywheel.core.spread import spread
 from keywheel.core.states import AccountState, KeyState
-from keywheel.core.types import DAY, FOREVER, Provenance
+from keywheel.core.types import DAY, FOREVER, Event, Provenance, Reopened
 
 HOUR = 3_600.0
 KEY_LIMIT = "key-limit"
+BAD_KEY = ("bad-key", "bad-key-400")  # what the upstream closes a key for that it does not accept
 SCHEDULES = {
-    "bad-key": (300.0, 1_800.0, 6 * HOUR, DAY),
-    "bad-key-400": (300.0, 1_800.0, 6 * HOUR, DAY),
+    **dict.fromkeys(BAD_KEY, (300.0, 1_800.0, 6 * HOUR, DAY)),
     KEY_LIMIT: (HOUR,),
 }
 NO_CREDITS = "no-credits"
+CHECKED = "GET /key"
+DAY_SPENT = "platform-day"
 AFTER_MIDNIGHT, MIDNIGHT_SPREAD = 5.0, 55.0  # seconds into the UTC day
 GAP = 10.0  # seconds between two urgent looks at one account: a storm of 429s is one piece of news
 
@@ -108,6 +111,36 @@ class Checks:
         wait = AFTER_MIDNIGHT + MIDNIGHT_SPREAD * spread(account.name, day, "check")
         begins = day * DAY - quota.skew + wait
         return quota.metered and last < begins <= now
+
+
+# --- what a passed check opens ---------------------------------------------------------------------
+
+
+def believe(key: KeyState, reading: Reading, now: float) -> list[Event]:
+    """Open a key that passed: a refusal is over, a spending limit only if there is room again."""
+    breaker = key.breaker
+    opened = False
+    for provenance in (Provenance.AUTHORITATIVE, Provenance.HEURISTIC):
+        block = breaker.blocks.get(provenance)
+        if block is None or block.reason not in SCHEDULES:
+            continue
+        if block.reason != KEY_LIMIT or reading.room:
+            opened |= breaker.clear(provenance, now)
+    return [Reopened(now, breaker.scope, CHECKED)] if opened else []
+
+
+def reopen(account: AccountState, now: float) -> list[Event]:
+    """Open an account that may send more than before: it was topped up, or its day is not spent after all."""
+    events: list[Event] = []
+    for breaker in (account.breaker, account.paid):
+        block = breaker.blocks.get(Provenance.AUTHORITATIVE)
+        told = block is not None and block.reason in (NO_CREDITS, DAY_SPENT)
+        if told and breaker.clear(Provenance.AUTHORITATIVE, now):
+            events.append(Reopened(now, breaker.scope, CHECKED))
+    return events
+
+
+# --- inner -----------------------------------------------------------------------------------------
 
 
 def _refusal(key: KeyState, now: float) -> Block | None:

@@ -5,7 +5,7 @@ The page, the terminal, the commands and the metrics render this and look at not
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from math import exp, inf
+from math import inf
 from typing import Any
 
 from keywheel.core import queue, ranking
@@ -197,19 +197,15 @@ def _model(
 
 
 def _parts(model: ModelState, pool: Pool) -> Json | None:
-    """What a score is made of: ln(seconds to an answer + seconds expected of failures) + the place in the list."""
-    choice, learnt = pool.policy.choice, model.learnt
-    step = ranking.step(choice)
-    if step == inf:
+    """What a score is made of; None where the list alone decides."""
+    choice = pool.policy.choice
+    if ranking.step(choice) == inf:
         return None
-    place = model.rank * step
-    crowd = 1.0 + learnt.in_flight / learnt.limit
-    answer = ranking.FLOOR + learnt.expected(ANY) * crowd
-    failures = exp(ranking.score(learnt, model.rank, ANY, choice) - place) - answer
+    score = ranking.weigh(model.learnt, model.rank, ANY, choice)
     return {
-        "answer_s": round(answer, 3),
-        "failures_s": round(max(0.0, failures), 3),
-        "place": round(place, 4),
+        "answer_s": round(score.answer, 3),
+        "failures_s": round(score.failures, 3),
+        "place": round(score.place, 4),
     }
 
 

@@ -10,7 +10,7 @@ from dataclasses import replace
 from keywheel.core import openings, selection
 from keywheel.core.affinity import Affinity
 from keywheel.core.budget import Budget
-from keywheel.core.checks import KEY_LIMIT, NO_CREDITS, SCHEDULES, Checks
+from keywheel.core.checks import SCHEDULES, Checks, believe, reopen
 from keywheel.core.decisions import Decision
 from keywheel.core.marks import Reach
 from keywheel.core.marks import Reading as MarkReading
@@ -21,7 +21,7 @@ from keywheel.core.quota import Reading
 from keywheel.core.roster import Roster
 from keywheel.core.selection import Pick
 from keywheel.core.settlement import Recorder, Seat, blocked
-from keywheel.core.states import AccountState, KeyState, ModelState
+from keywheel.core.states import AccountState, ModelState
 from keywheel.core.tried import Tried
 from keywheel.core.types import (
     DAY,
@@ -46,9 +46,7 @@ from keywheel.core.types import (
 
 GRACE = 5.0  # seconds after its deadline until a lease that was never settled is taken for lost
 DOUBT = 300.0  # seconds a key stays closed that several keys' equal fault made suspect, if no check is possible
-CHECKED = "GET /key"
 VISIBLE = "GET /models/user"
-DAY_SPENT = "platform-day"
 SETTINGS = "account-settings"
 CLEARS = {
     Reach.HEURISTIC: (Provenance.HEURISTIC,),
@@ -311,9 +309,9 @@ class Pool:
         self._checks.checked(key, True, now)
         account = state.account
         more = account.quota.reconcile(reading, now)
-        events = _believe(state, reading, now)
+        events = believe(state, reading, now)
         if more:
-            events += _reopen_account(account, now)
+            events += reopen(account, now)
         return tuple(events)
 
     def see_models(self, key: str, visible: frozenset[str], now: float) -> tuple[Event, ...]:
@@ -394,27 +392,3 @@ def _cost(outcome: Outcome) -> float | None:
         return outcome.cost or None
     refused = isinstance(outcome, Failed) and outcome.verdict.status >= 400
     return 0.0 if outcome.unsent or refused else None
-
-
-def _believe(key: KeyState, reading: Reading, now: float) -> list[Event]:
-    """Open a key that passed: a refusal is over, a spending limit only if there is room again."""
-    breaker = key.breaker
-    opened = False
-    for provenance in (Provenance.AUTHORITATIVE, Provenance.HEURISTIC):
-        block = breaker.blocks.get(provenance)
-        if block is None or block.reason not in SCHEDULES:
-            continue
-        if block.reason != KEY_LIMIT or reading.room:
-            opened |= breaker.clear(provenance, now)
-    return [Reopened(now, breaker.scope, CHECKED)] if opened else []
-
-
-def _reopen_account(account: AccountState, now: float) -> list[Event]:
-    """Open an account that may send more than before: it was topped up, or its day is not spent after all."""
-    events: list[Event] = []
-    for breaker in (account.breaker, account.paid):
-        block = breaker.blocks.get(Provenance.AUTHORITATIVE)
-        told = block is not None and block.reason in (NO_CREDITS, DAY_SPENT)
-        if told and breaker.clear(Provenance.AUTHORITATIVE, now):
-            events.append(Reopened(now, breaker.scope, CHECKED))
-    return events

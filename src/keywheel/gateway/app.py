@@ -22,7 +22,7 @@ from keywheel.gateway.inference import PLAIN, Inference
 from keywheel.gateway.metrics import Metrics
 from keywheel.gateway.outlet import Outlet, SendMessage, raw
 from keywheel.gateway.page import Page
-from keywheel.gateway.readings import SESSIONS, Readings
+from keywheel.gateway.readings import EXPLAIN, EXPLAINED, PART, SESSIONS, Readings
 from keywheel.gateway.upstream import Upstream
 from keywheel.gateway.waiting import Receive
 from keywheel.problems import Problem
@@ -65,6 +65,12 @@ class Gateway:
         }
         self._readings = Readings(engine)
         self.admin = Admin(engine, self._readings, self._guard, lambda: self.draining)
+        self._answers: Mapping[str, Callable[[str], Any]] = {
+            PART: lambda _: pack(engine.part()),
+            EXPLAIN: engine.explain,
+            EXPLAINED: lambda _: engine.explained(),
+            SESSIONS: self._share_sessions,
+        }
         self._lines = {(line.method, line.path): line for line in self._table()}
         self._cold = Starlette(
             routes=[
@@ -105,19 +111,13 @@ class Gateway:
         self._readings.peers = peers
 
     def answer(self, question: str, about: str) -> Any:
-        """What another worker asks or tells."""
-        match question:
-            case "part":
-                return pack(self._engine.part())
-            case "explain":
-                return self._engine.explain(about)
-            case "explained":
-                return self._engine.explained()
-            case "sessions":
-                self._guard.sessions.adopt(about)
-                return self._guard.sessions.told()
-            case _:
-                return None
+        """What another worker asks or tells; None for what it does not know."""
+        tell = self._answers.get(question)
+        return tell(about) if tell else None
+
+    def _share_sessions(self, news: str) -> str:
+        self._guard.sessions.adopt(news)
+        return self._guard.sessions.told()
 
     # --- the table -------------------------------------------------------------------------------
 

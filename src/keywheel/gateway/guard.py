@@ -89,13 +89,14 @@ class Guard:
 
     def check(self, headers: Headers, access: Access) -> Problem | None:
         """What stands against a request, None when it may pass."""
+        if access is Access.CLIENT:
+            verdict = self._judge(headers)
+            return verdict if isinstance(verdict, Problem) else None
         brought = _credentials(headers)
         if problem := self._check_browser(brought):
             return problem
         if access is Access.OPEN or (access is not Access.OPERATOR and not self._needed):
             return None
-        if access is Access.CLIENT:
-            return None if _is_one_of(brought.tokens, self._tokens) else _UNAUTHORIZED
         return self._check_admin(brought, access)
 
     def admit(self, headers: Headers) -> Problem | str:

@@ -12,7 +12,7 @@ from starlette.requests import Request
 from starlette.responses import Response
 
 from keywheel.core.stats import Distribution, Stats
-from keywheel.core.sums import Part, total
+from keywheel.core.sums import Part
 from keywheel.engine import Engine
 
 if TYPE_CHECKING:
@@ -151,8 +151,7 @@ class Scrape:
     """All metrics at one moment, as the client library asks for them. `others`: what other workers add."""
 
     def __init__(self, engine: Engine, others: Sequence[Part] = ()) -> None:
-        parts = (engine.part(), *others)
-        self._view = View(engine.state(others), total(part.stats for part in parts))
+        self._view = View(engine.state(others), engine.counts(others))
 
     def collect(self) -> "list[Metric]":
         """Every metric. What is registered must have this name."""

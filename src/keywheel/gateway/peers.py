@@ -17,11 +17,11 @@ import msgspec
 
 from keywheel.core.packing import pack, unpack
 from keywheel.core.sums import Part, total
+from keywheel.gateway.readings import PART
 
 log = logging.getLogger("keywheel.peers")
 
 PATIENCE = 0.5  # seconds that one of the others has to answer
-PART = "part"  # the question for what a worker adds to sums
 LEFT, LOCK = "left", "lock"
 STOP = "stop"
 QUESTION = 4_096  # bytes of one at most

@@ -12,11 +12,8 @@ if TYPE_CHECKING:
     from keywheel.gateway.peers import Peers
 
 Json = dict[str, Any]
-EXPLAIN, EXPLAINED, SESSIONS = (
-    "explain",
-    "explained",
-    "sessions",
-)  # besides `peers.PART`, what workers ask each other
+# What workers ask each other.
+PART, EXPLAIN, EXPLAINED, SESSIONS = "part", "explain", "explained", "sessions"
 
 
 class Readings:
