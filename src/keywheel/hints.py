@@ -4,6 +4,7 @@ import os
 import random
 import re
 from collections.abc import Mapping, Sequence
+from functools import lru_cache
 
 from keywheel.flow import Terms
 
@@ -14,7 +15,6 @@ SDK_MARGIN = 2.0  # seconds before the client's own time-out at which we answer
 # Request headers that reach the upstream, beside what we write ourselves (everything else stays here).
 PASSED_ON = frozenset({b"x-session-id", b"http-referer", b"x-title"})
 PASSED_ON_PREFIX = b"x-openrouter-"
-_BEGINNINGS = (*PASSED_ON, PASSED_ON_PREFIX)
 _HARMLESS = re.compile(rb"[A-Za-z0-9_.:-]{1,64}")
 _chance = random.Random(os.urandom(32))  # ids are no secrets; a system call for each is dear
 os.register_at_fork(after_in_child=lambda: _chance.seed(os.urandom(32)))
@@ -36,18 +36,18 @@ def session(headers: Mapping[bytes, bytes]) -> str | None:
 
 def passed_on(headers: Headers) -> Headers:
     """Our own headers, and those of the client that are meant for the upstream and not for this hop alone."""
-    theirs = [header for header in headers if header[0].startswith(_BEGINNINGS)]
-    if not theirs:
+    meant = _meant_for_upstream(tuple(dict(headers)))
+    if not meant:
         return OWN_HEADERS
     hop = [value for name, value in headers if name == b"connection"]
     dropped = {part.strip().lower() for value in hop for part in value.split(b",")}
-    kept = (
-        header
-        for header in theirs
-        if header[0] not in dropped
-        and (header[0] in PASSED_ON or header[0].startswith(PASSED_ON_PREFIX))
-    )
+    kept = (header for header in headers if header[0] in meant and header[0] not in dropped)
     return (*OWN_HEADERS, *kept)
+
+
+@lru_cache(64)  # a client's requests all have the same names
+def _meant_for_upstream(names: tuple[bytes, ...]) -> frozenset[bytes]:
+    return frozenset(n for n in names if n in PASSED_ON or n.startswith(PASSED_ON_PREFIX))
 
 
 def terms(request_id: str, headers: Mapping[bytes, bytes], stream: bool, client: str = "") -> Terms:

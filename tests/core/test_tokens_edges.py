@@ -10,10 +10,10 @@ from keywheel.core.tokens import LATIN, LIMIT, Ratio, estimate
 
 def test_a_very_long_text_is_judged_by_all_its_parts() -> None:
     third = LIMIT // 2
-    parts = [b" word" * (third // 5), "模".encode() * (third // 3), b"1, 2" * (third // 4)]
+    parts = [" word" * (third // 5), "模" * third, "1, 2" * (third // 4)]
     whole = sum(estimate(part) for part in parts)
     for order in (parts, parts[::-1]):
-        assert estimate(b"".join(order)) == pytest.approx(whole, rel=0.1)
+        assert estimate("".join(order)) == pytest.approx(whole, rel=0.1)
 
 
 def test_of_a_very_long_text_no_more_than_the_limit_is_read(
@@ -21,19 +21,19 @@ def test_of_a_very_long_text_no_more_than_the_limit_is_read(
 ) -> None:
     read: list[int] = []
     monkeypatch.setattr(tokens, "_weigh", lambda text: float(not read.append(len(text))))
-    assert estimate(b"a" * (3 * LIMIT)) == 3
+    assert estimate("a" * (3 * LIMIT)) == 3
     assert read == [LIMIT]
 
 
 @pytest.mark.parametrize(
     ("run", "weight"),
     [
-        (b"1" * 35 + b"abcdefa", 35 * tokens.DIGIT + 7 * LATIN),
-        (b"1" * 34 + b"abcdefab", 42 * tokens.DENSE),
-        (b"A" * 50, 50 * LATIN),
+        ("1" * 35 + "abcdefa", 35 * tokens.DIGIT + 7 * LATIN),
+        ("1" * 34 + "abcdefab", 42 * tokens.DENSE),
+        ("A" * 50, 50 * LATIN),
     ],
 )
-def test_a_dense_run_has_letters_enough_and_something_else(run: bytes, weight: float) -> None:
+def test_a_dense_run_has_letters_enough_and_something_else(run: str, weight: float) -> None:
     assert estimate(run) == pytest.approx(weight)
 
 

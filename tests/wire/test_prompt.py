@@ -171,7 +171,7 @@ def test_wrong_types_are_named_by_their_path(messages: Any, param: str) -> None:
 def test_tokens_count_texts_and_messages() -> None:
     messages = [{"role": "user", "content": "one"}, {"role": "user", "content": "two"}]
     prompt = gathered(prompts.read_chat, messages=messages)
-    assert prompt.tokens == pytest.approx(estimate(b"one\ntwo") + 2 * PER_MESSAGE)
+    assert prompt.tokens == pytest.approx(estimate("one\ntwo") + 2 * PER_MESSAGE)
 
 
 def chat(*messages: tuple[str, str]) -> str | None:

@@ -20,6 +20,7 @@ from keywheel.gateway.sockets import PAUSE_ABOVE, ended_cleanly, shared_buffer, 
 MAX_HEAD_BYTES = 32 * 1024  # security requirement C17
 MAX_HEADERS = 100  # security requirement C17
 SINGLE_WRITE_BELOW = 64 * 1024  # joining a small body to its head saves a system call and a packet
+IDENTITY = frozenset({b"", b"identity"})  # codings that leave a body as it is
 NO_BODY_METHODS = frozenset({"HEAD", "CONNECT"})
 RECHECK_TURNS = 2  # uvloop runs timers and ready callbacks before it polls: one turn sees no bytes
 
@@ -100,7 +101,8 @@ class Connection(asyncio.BufferedProtocol):
         taken = pieces[0] if len(pieces) == 1 else b"".join(pieces)
         pieces.clear()
         self._size = 0
-        self._release_hold()
+        if self._held:
+            self._release_hold()
         return taken
 
     def wait_for_body(self, silence: float) -> asyncio.Future[None]:
@@ -143,7 +145,8 @@ class Connection(asyncio.BufferedProtocol):
         if kept:
             self.phase = IDLE
             self._pieces.clear()
-            self._release_hold()
+            if self._held:
+                self._release_hold()
         return kept
 
     def is_fit(self) -> bool:
@@ -177,10 +180,10 @@ class Connection(asyncio.BufferedProtocol):
         self.data_received(self._buffer[:nbytes].tobytes())
 
     def data_received(self, data: bytes) -> None:
-        if self.phase is HEAD:
-            self._receive_head(data)
-        elif self.phase is BODY:
+        if self.phase is BODY:
             self._receive(data)
+        elif self.phase is HEAD:
+            self._receive_head(data)
         else:
             self._keep = False
             if self.phase is IDLE:
@@ -213,12 +216,8 @@ class Connection(asyncio.BufferedProtocol):
             self._keep = False
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if self.phase is not HEAD:
-            return  # trailers are dropped
-        if len(self.headers) >= MAX_HEADERS:
-            self._fail("too-large", f"more than {MAX_HEADERS} headers")
-            return
-        self.headers.append((name.lower(), value.rstrip()))
+        if self.phase is HEAD:  # trailers are dropped
+            self.headers.append((name.lower(), value.rstrip()))
 
     def on_headers_complete(self) -> None:
         if self.phase is not HEAD:
@@ -226,6 +225,8 @@ class Connection(asyncio.BufferedProtocol):
         status = self._parser.get_status_code()
         if self._parser.get_http_version() not in {"1.1", "1.0"} or status < 100:
             self._fail("protocol", f"no HTTP/1.1 answer: status {status}")
+        elif len(self.headers) > MAX_HEADERS:
+            self._fail("too-large", f"more than {MAX_HEADERS} headers")
         elif status < 200:
             self.headers.clear()  # an interim answer; the parser itself gives up at a 101
         elif complaint := self._read_framing():
@@ -272,6 +273,7 @@ class Connection(asyncio.BufferedProtocol):
     def _receive_head(self, data: bytes) -> None:
         room = MAX_HEAD_BYTES - self._head_bytes
         self._head_bytes += len(data)
+        self._heard = True
         self._receive(data[:room])
         if self.phase is HEAD and len(data) >= room:
             self._fail("too-large", f"head above {MAX_HEAD_BYTES} bytes")
@@ -279,7 +281,6 @@ class Connection(asyncio.BufferedProtocol):
             self.data_received(data[room:])
 
     def _receive(self, data: bytes) -> None:
-        self._heard = True
         self._news = False
         try:
             self._parser.feed_data(data)
@@ -288,14 +289,15 @@ class Connection(asyncio.BufferedProtocol):
             if self.phase is not DONE:
                 self._fail("protocol", str(error))
         if self._news:
-            self._announce()
+            self._barren = 0
+            sink = self._sink
+            if sink is None or not self._pieces or not self._pour(sink):
+                self._announce()
         elif self.phase is BODY:
             self._receive_nothing(len(data))
 
     def _announce(self) -> None:
-        self._barren = 0
-        if self._sink is not None and self._pieces and self._pour(self._sink):
-            return
+        """Tell whoever waits; one who takes less than comes slows the upstream down."""
         if self._size > PAUSE_ABOVE and not self._held:
             self._held = True
             self.transport.pause_reading()
@@ -329,19 +331,23 @@ class Connection(asyncio.BufferedProtocol):
 
         Contradictory or repeated lengths never come so far: httptools refuses them.
         """
-        codings = [value.lower() for name, value in self.headers if name == b"transfer-encoding"]
-        if codings not in ([], [b"chunked"]):
+        names = [name for name, _ in self.headers]
+        chunked = b"transfer-encoding" in names
+        if chunked and self._values(b"transfer-encoding") != [b"chunked"]:
             return "transfer coding other than chunked"
-        for name, value in self.headers:
-            if name == b"content-encoding" and value.lower() not in {b"", b"identity"}:
-                return "encoded body, though identity was asked for"
-        self._until_eof = not codings and all(n != b"content-length" for n, _ in self.headers)
+        if b"content-encoding" in names and not IDENTITY.issuperset(
+            self._values(b"content-encoding")
+        ):
+            return "encoded body, though identity was asked for"
+        self._until_eof = not chunked and b"content-length" not in names
         return ""
 
+    def _values(self, wanted: bytes) -> list[bytes]:
+        return [value.lower() for name, value in self.headers if name == wanted]
+
     def _release_hold(self) -> None:
-        if self._held:
-            self._held = False
-            self.transport.resume_reading()
+        self._held = False
+        self.transport.resume_reading()
 
     def _break_off(self, message: str) -> None:
         self._fail("truncated" if self._heard else "reset", message)

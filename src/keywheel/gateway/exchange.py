@@ -32,13 +32,8 @@ Headers = Sequence[tuple[bytes, bytes]]
 class Way(Protocol):
     """Where a stream goes to: `outlet.Outlet`, or whoever else takes it."""
 
-    def put(self, data: bytes) -> None:
-        """Take a piece."""
-        ...
-
-    @property
-    def full(self) -> bool:
-        """Whether `drain` is due before the next piece."""
+    def put(self, data: bytes) -> bool:
+        """Take a piece; whether `drain` is due before the next one."""
         ...
 
     async def drain(self) -> None:
@@ -228,10 +223,10 @@ class Exchange:
 
         def take(data: bytes) -> float:
             nonlocal left
-            if piece := feed(data):
-                put(piece)
+            piece = feed(data)
+            full = put(piece) if piece else False
             left = heed(len(data), clock())
-            return 0.0 if way.full else left
+            return 0.0 if full else left
 
         more = True
         while left and more:

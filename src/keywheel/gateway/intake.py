@@ -91,12 +91,8 @@ class Intake(HttpToolsProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         """Take a header; a trailer is dropped, or it would come to the headers and be believed like them."""
-        if not self._in_head:
-            return
-        name = name.lower()
-        if name == b"expect" and value.lower() == b"100-continue":
-            self.expect_100_continue = True
-        self.headers.append((name, value))
+        if self._in_head:
+            self.headers.append((name.lower(), value))
 
     def on_headers_complete(self) -> None:
         """Check the head before anything is done with it. What is raised here ends in `send_400_response`."""
@@ -105,6 +101,8 @@ class Intake(HttpToolsProtocol):
         if problem := self._objection():
             self._problem = problem
             raise ValueError(problem.code)
+        expected = dict(self.headers).get(b"expect", b"")
+        self.expect_100_continue = expected.lower() == b"100-continue"
         if self.parser.should_upgrade():
             return  # `_decline` follows
         super().on_headers_complete()

@@ -92,18 +92,17 @@ async def _ask(engine: Engine, client: Upstream, prompt: str, model: str, show: 
 class _Voice:
     """A way (`exchange.Way`) that ends at the user: each piece of text is shown as it comes."""
 
-    full = False  # printing waits for nobody
-
     def __init__(self, answer: Answer, show: Show) -> None:
         self._answer = answer
         self._show = show
 
-    def put(self, data: bytes) -> None:
+    def put(self, data: bytes) -> bool:
         for line in data.splitlines():
             if line.startswith(b"data:"):
                 piece = _text(line[5:])
                 self._answer.text += piece
                 self._show(piece)
+        return False  # printing waits for nobody
 
     async def drain(self) -> None:
         """Nothing is kept."""

@@ -37,14 +37,10 @@ class Outlet:
         """Send a piece of the body."""
         await self._send({"type": "http.response.body", "body": data, "more_body": True})
 
-    def put(self, data: bytes) -> None:
-        """Take a piece of the body; it is sent by `drain` at the latest."""
+    def put(self, data: bytes) -> bool:
+        """Take a piece of the body, sent by `drain` at the latest; whether `drain` is due before the next one."""
         self._pieces.append(data)
-
-    @property
-    def full(self) -> bool:
-        """Whether `drain` is due before the next `put`."""
-        return bool(self._pieces)
+        return True
 
     async def drain(self) -> None:
         """Send what was put, when the client can take it."""

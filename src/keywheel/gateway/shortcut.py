@@ -89,14 +89,10 @@ class Shortcut(Outlet):
             await self._await_room()
         self.put(data)
 
-    def put(self, data: bytes) -> None:
-        """Send a piece of the body."""
+    def put(self, data: bytes) -> bool:
+        """Send a piece of the body; whether the client takes less than it is sent."""
         if not self._cycle.disconnected:
             self._transport.write(b"%x\r\n%b\r\n" % (len(data), data))
-
-    @property
-    def full(self) -> bool:
-        """Whether the client takes less than it is sent."""
         return self._flow.write_paused
 
     async def drain(self) -> None:

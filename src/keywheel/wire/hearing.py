@@ -79,8 +79,8 @@ class Ending(NamedTuple):
 class Hearing:
     """The state of one answer. `body`: a plain answer, whole; `held`: the beginning of a committed stream.
 
-    `streams`: it comes as events. `openrouter`: the client hears of errors as in `replies.error_body`.
-    `refused_moments`: sentences for the log.
+    `streams`: it comes as events, and `scanner` reads them. `openrouter`: the client hears of errors as in
+    `replies.error_body`. `refused_moments`: sentences for the log.
     """
 
     __slots__ = (
@@ -132,7 +132,6 @@ class Hearing:
         self.held = bytearray()
         self.patience = times.patience(stream=stream)
         self.refused_moments: tuple[str, ...] = ()
-        self.scanner = Scanner(dialect)
         self.streams = False
 
     # --- until there is a finding ----------------------------------------------------------------
@@ -145,6 +144,8 @@ class Hearing:
             and status == 200
             and _content_type(headers).lower().startswith(b"text/event-stream")
         )
+        if self.streams:
+            self.scanner = Scanner(self._dialect)
 
     def wait(self, now: float) -> float:
         """Seconds that the next piece of the body may take."""
@@ -238,11 +239,11 @@ class Hearing:
         0.0 when none is to come. Runs once for every piece of every stream.
         """
         scanner, times = self.scanner, self._times
+        if scanner.closed:
+            return 0.0
         if scanner.content_events != self._contents:
             self._contents = scanner.content_events
             self._due = now + times.gap
-        if scanner.done or scanner.error is not None or scanner.finish_error or scanner.overflow:
-            return 0.0
         self._size += size
         left = min(times.silence, self._due - now, times.deadline - now)
         if left > 0.0 and self._size <= MAX_STREAM:

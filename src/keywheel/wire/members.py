@@ -5,6 +5,7 @@ named twice the last one counts, as JSON parsers do, and only that one is sent o
 """
 
 import re
+from collections.abc import Iterable
 from typing import TypeAlias, TypeVar
 
 import msgspec
@@ -24,6 +25,7 @@ T = TypeVar("T")
 
 _OBJECT = Decoder(dict[str, Raw])
 _LIST = Decoder(list[Raw])
+_OBJECTS = Decoder(list[dict[str, Raw]])
 _WRONG_TYPE = re.compile(r"Expected `(.+?)`, got `(.+?)`")
 _BRACKETS = bytes.maketrans(b"{}", b"[]")
 _NO_OPENERS = bytes(byte for byte in range(0x100) if byte not in b"[{")
@@ -99,10 +101,20 @@ def _is_too_deep(raw: Raw, limit: int, looks: int) -> bool:
     view = memoryview(raw)
     if len(view) <= 2 * limit or view[0] not in b"[{":
         return False
-    if not looks:
+    if looks <= 0:
         return _depth_exceeds(bytes(view), limit)
-    inner = _LIST.decode(raw) if view[0] == ord("[") else _OBJECT.decode(raw).values()
-    return any(_is_too_deep(each, limit - 1, looks - 1) for each in inner)
+    levels, inner = _inner(raw, view[0])
+    return any(_is_too_deep(each, limit - levels, looks - levels) for each in inner)
+
+
+def _inner(raw: Raw, opener: int) -> tuple[int, Iterable[Raw]]:
+    """The values in a list or an object, and how many levels down. A list of objects is read once, not twice."""
+    if opener == ord("{"):
+        return 1, _OBJECT.decode(raw).values()
+    try:
+        return 2, [each for one in _OBJECTS.decode(raw) for each in one.values()]
+    except msgspec.ValidationError:
+        return 1, _LIST.decode(raw)
 
 
 def _depth_exceeds(body: bytes, limit: int) -> bool:

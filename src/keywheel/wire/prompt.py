@@ -77,7 +77,7 @@ class Prompt:
     @property
     def tokens(self) -> float:
         """The estimate for everything collected. Media are not counted: nobody knows their size."""
-        text = estimate("\n".join(self.texts).encode())
+        text = estimate("\n".join(self.texts))
         return text + self.messages * PER_MESSAGE + self.given
 
     @property

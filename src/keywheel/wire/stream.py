@@ -32,11 +32,11 @@ class Scanner:
     `committed`: content came. `error`: the payload of the event that ended the stream badly;
     `finish_error`: it had no error object, only `finish_reason: "error"`. `done`: the end marker came.
     `has_text`: text, a refusal or a tool call came. `overflow`: an event is larger than the limit.
+    `closed`: nothing that follows is passed on.
     `events` carry data, `content_events` content. `eol`: how the stream ends its lines.
     """
 
     __slots__ = (
-        "_closed",
         "_crs",
         "_dialect",
         "_fresh",
@@ -45,6 +45,7 @@ class Scanner:
         "_others",
         "_split_end",
         "_tail",
+        "closed",
         "comments",
         "committed",
         "content_events",
@@ -88,7 +89,7 @@ class Scanner:
         self._fresh = True  # no event yet: a byte order mark may come
         self._crs = False  # CR ends lines here
         self._split_end = False  # what was passed on ends in CR: an LF that follows belongs to it
-        self._closed = False
+        self.closed = False
 
     def feed(self, data: bytes) -> bytes:
         """Take in the next bytes and return those that may be passed on: whole events, as they came.
@@ -96,7 +97,7 @@ class Scanner:
         An unfinished event is kept back, so that an event of our own can follow at any time. The event
         that carries an error, and all that follows it or the end marker, is never returned.
         """
-        if self._crs or self._closed or self._tail or data.find(b"\r") >= 0:
+        if self._crs or self.closed or self._tail or data.find(b"\r") >= 0:
             return self._feed_with_care(data)
         start = self._pass_alike(data, 0)
         return data if start == len(data) else self._scan(data, start)
@@ -134,7 +135,7 @@ class Scanner:
             self._split_end = False
             if data.startswith(b"\n"):
                 return b"\n" + self._feed_with_care(data[1:])
-        if self._closed or not data:
+        if self.closed or not data:
             return b""
         data = self._join(data) if self._tail else data
         passed = self._scan(data, 0)
@@ -161,7 +162,7 @@ class Scanner:
                 self._check(size - start)
                 return data[:start]
             passes = self._take(data[start:end])
-            if self._closed:
+            if self.closed:
                 return data[: end if passes else start]
             start = end
         return data
@@ -205,13 +206,13 @@ class Scanner:
 
     def _check(self, size: int) -> None:
         if size > self._limit:
-            self.overflow = self._closed = True
+            self.overflow = self.closed = True
             self._tail.clear()
 
     def _take(self, event: bytes) -> bool:
         """Read one whole event; whether it may be passed on."""
         self._check(len(event) - 1 - event.endswith(b"\r\n"))
-        if self._closed:
+        if self.closed:
             return False
         comments = self.comments
         name, payload = self._fields(event)
@@ -224,13 +225,13 @@ class Scanner:
             self.error = payload
         self.finish_error = self.error is None and reading.finish == "error"
         if self.error is not None or self.finish_error:
-            self._closed = True
+            self.closed = True
             return False
         if reading.text or reading.reasoning:
             self._commit(reading)
             if self.comments == comments:
                 self._learn(reading, event)
-        self.done = self._closed = reading.kind in self._dialect.ends
+        self.done = self.closed = reading.kind in self._dialect.ends
         return True
 
     def _fields(self, event: bytes) -> tuple[str, bytes | None]:
