@@ -334,7 +334,7 @@ class Books:
 def books_of(state: State, config: Config, clock: Callable[[], float], worker: int) -> Books:
     """The books of one worker of this machine, by its settings."""
     host = config.state.host or socket.gethostname()
-    slots = config.state.slots if not state.store.inline else None
+    slots = config.state.slots if state.store.remote else None
     start = time.time_ns() // 1_000_000
     return Books(state, clock, slot=f"{host}:{worker}", start=start, slots=slots)
 

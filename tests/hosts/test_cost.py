@@ -9,14 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from keywheel.config import Config, ModelSettings
-from keywheel.core.attempts import Send, Take
+from keywheel.config import Config, ModelSettings, StateSettings
+from keywheel.core.attempts import Done, Result, Send, Step, Take
 from keywheel.engine import Engine
 from keywheel.flow import Terms
 from keywheel.keys import KeyEntry
 from keywheel.secret import Secret
 from keywheel.stores import Claim, State, Taken
 from keywheel.stores.memory import MemoryStore
+from keywheel.stores.opening import open_state
 from keywheel.stores.redis import RedisStore
 from keywheel.stores.urls import InRedis, read_url
 from keywheel.wire.ask import read
@@ -92,6 +93,28 @@ class Counting(MemoryStore):
         return super().take(claim)
 
 
+def first_step(engine: Engine, model: str) -> Step | Result:
+    """What a driver is to do first for a small request."""
+    listed = [served("a/small-8b:free"), served("c/paid-70b", "0.0000001")]
+    engine.take_models(read_models(json.dumps({"data": listed}).encode()))
+    body = {"model": model, "max_tokens": 5, "messages": [{"role": "user", "content": "Hello"}]}
+    return engine.advance(engine.open(read(json.dumps(body).encode(), "chat"), Terms("r1")))
+
+
+@pytest.mark.parametrize("power_safe", [True, False])
+def test_only_a_file_that_waits_for_the_disk_is_asked_off_the_loop(
+    tmp_path: Path, power_safe: bool
+) -> None:
+    settings = StateSettings(url=Secret(f"sqlite:{tmp_path}/s.db"), power_safe=power_safe, slots=3)
+    key = KeyEntry("primary", Secret(f"sk-or-v1-{1:064x}"), "test")
+    engine = Engine(Config(state=settings), [key], state=open_state(settings, group=None))
+    step = first_step(engine, "a/small-8b:free")
+    assert isinstance(step, Take) == power_safe
+    if isinstance(step, Take):
+        assert isinstance(engine.take(step), Done)
+    engine.close()
+
+
 @pytest.mark.parametrize("inline", [True, False])
 @pytest.mark.parametrize("model", ["c/paid-70b", "a/small-8b:free"])
 def test_what_has_no_quota_neither_asks_the_store_nor_changes_the_thread(
@@ -101,11 +124,7 @@ def test_what_has_no_quota_neither_asks_the_store_nor_changes_the_thread(
     store = Counting()
     config = Config(models=ModelSettings(allow_paid=True, paid_per_day=1.0))
     key = KeyEntry("primary", Secret(f"sk-or-v1-{1:064x}"), "test")
-    engine = Engine(config, [key], state=State(store, store))
-    listed = [served("a/small-8b:free"), served("c/paid-70b", "0.0000001")]
-    engine.take_models(read_models(json.dumps({"data": listed}).encode()))
-    body = {"model": model, "max_tokens": 5, "messages": [{"role": "user", "content": "Hello"}]}
-    step = engine.advance(engine.open(read(json.dumps(body).encode(), "chat"), Terms("r1")))
+    step = first_step(Engine(config, [key], state=State(store, store)), model)
     assert isinstance(step, Take | Send)
     assert step.lease.model == model
     assert (isinstance(step, Take), store.takes) == {

@@ -28,7 +28,7 @@ BODY = json.dumps({"messages": [{"role": "user", "content": "Hello"}]}).encode()
 class Far(MemoryStore):
     """A store that is not on this machine, and can lose everything."""
 
-    inline = False
+    inline, remote = False, True
 
     def empty(self) -> None:
         self._book = Book("another birth")

@@ -44,7 +44,7 @@ class World:
 class Link:
     """One worker's way to the store; a `Store` as far as a ledger needs one."""
 
-    inline = False
+    inline, remote = False, True
 
     def __init__(self, world: World) -> None:
         self.world = world

@@ -129,6 +129,7 @@ def test_memory_keeps_nothing(tmp_path: Path) -> None:
 
 def test_a_file_may_be_anywhere_and_power_safe(tmp_path: Path) -> None:
     state = open_state(settings(f"sqlite:{tmp_path}/own/s.db", power_safe=True), group=None)
+    assert not state.store.remote  # it needs no share, though it is slow
     assert state.store.take(claim(joined(state.store), 1)).permitted
     state.close()
 

@@ -139,6 +139,11 @@ class Store(Protocol):
         """Whether `take` is fast enough to be called on the event loop."""
         ...
 
+    @property
+    def remote(self) -> bool:
+        """Whether it may be silent while this machine is well: then each worker goes on by its share."""
+        ...
+
     def take(self, claim: Claim) -> Taken:
         """Count one send on the minute and on every date claimed, all or nothing, before a byte leaves.
 

@@ -17,7 +17,7 @@ HOURS_A_DAY = 24
 class MemoryStore:
     """`Store` and `Archive` in this process, safe to use from several threads."""
 
-    inline = True
+    inline, remote = True, False
 
     def __init__(self, *, clock: Callable[[], float] = time.time, keep: int = 90) -> None:
         self._clock = clock

@@ -49,7 +49,7 @@ class RedisStore:
     `StoreError` for one that refuses us, is written by a newer keywheel, or may throw our counters away.
     """
 
-    inline = False
+    inline, remote = False, True
 
     def __init__(
         self, place: InRedis, *, prefix: str = "keywheel", ca_file: str | None = None

@@ -44,7 +44,7 @@ class SqliteStore:
     Raises `StoreError` for a file that cannot be used, is in use, or is damaged.
     """
 
-    inline = True
+    remote = False
 
     def __init__(
         self,
@@ -55,6 +55,7 @@ class SqliteStore:
         keep: int = 90,
         clock: Callable[[], float] = time.time,
     ) -> None:
+        self.inline = durability == "process"  # a take that waits for the disk would hold up everybody
         self._clock = clock
         self._keep = keep * HOURS_A_DAY
         self._database = Database(path, group=group, durability=durability)
