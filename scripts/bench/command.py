@@ -202,11 +202,11 @@ def _environment(seconds: float, cores: Cores, measured: Iterable[Contender]) ->
 
 
 def python() -> str:
-    """Version of Python, and how it was built: without profile-guided optimisation it is slower."""
-    flags = str(sysconfig.get_config_var("CONFIG_ARGS"))
-    return (
-        f"{sys.version.split()[0]} ({'' if '--enable-optimizations' in flags else 'not '}optimised)"
-    )
+    """Version of Python, and how it says it was built: without profile-guided optimisation it is slower. Debian's
+    has it without this word."""
+    word = "--enable-optimizations"
+    told = "with" if word in str(sysconfig.get_config_var("CONFIG_ARGS")) else "without"
+    return f"{sys.version.split()[0]} (configured {told} {word})"
 
 
 def cpu_model(cpuinfo: str) -> str:
