@@ -26,6 +26,7 @@ from keywheel.errors import ConfigError
 from keywheel.gateway import inference, logs
 from keywheel.gateway.guard import Guard
 from keywheel.gateway.upstream import UpstreamError
+from keywheel.gateway.work import Job
 from keywheel.keys import KeyEntry
 from keywheel.secret import Secret
 from tests.gateway.asgi import HELLO, HOST, FakeUpstream, Scripted, app
@@ -33,7 +34,8 @@ from tests.gateway.asgi import HELLO, HOST, FakeUpstream, Scripted, app
 pytestmark = pytest.mark.anyio
 KEYS = [f"sk-or-v1-{number}cafe{number}dad" + "0fade9" * 9 for number in range(4)]
 TOKEN = "canary-token-Zm9vYmFyYmF6cXV4MTIzNDU2Nzg5"
-TELLING = [*(key[9:17] for key in KEYS), TOKEN[:12]]
+ADMIN = "operator-token-cXV4MTIzNDU2Nzg5Zm9vYmFyYmF6"
+TELLING = [*(key[9:17] for key in KEYS), TOKEN[:12], ADMIN[:12]]
 
 
 @pytest.fixture
@@ -45,7 +47,8 @@ def anyio_backend() -> str:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with canaries in every place a key can come from."""
     (tmp_path / ".env.local").write_text(f"OPENROUTER_API_KEY_2={KEYS[1]}")
-    (tmp_path / "keywheel.toml").write_text(f'gateway.tokens = ["{TOKEN}"]')
+    settings = f'gateway.tokens = ["{TOKEN}"]\ngateway.admin_token = "{ADMIN}"'
+    (tmp_path / "keywheel.toml").write_text(settings)
     (tmp_path / "keys").write_text(KEYS[2])
     for path in tmp_path.iterdir():
         path.chmod(0o600)
@@ -58,12 +61,12 @@ def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def log() -> Iterator[io.StringIO]:
-    """All that is logged, at the most talkative level."""
+def log(found: Environment) -> Iterator[io.StringIO]:
+    """All that a gateway logs, at the most talkative level."""
     root = logging.getLogger()
     handlers, level = root.handlers[:], root.level
     out = io.StringIO()
-    secrets = [*map(Secret, KEYS), Secret(TOKEN)]
+    secrets = Job(found.config, found.keys).secrets
     logs.set_up(LogSettings(level="debug", format="text"), secrets, out)
     yield out
     root.handlers[:] = handlers
@@ -149,6 +152,13 @@ def test_no_wrong_setting_gives_a_secret_away(folder: Path, name: str, text: str
     told = traceback.TracebackException.from_exception(caught.value, capture_locals=True)
     ours = [str(frame.locals) for frame in told.stack if frame.filename != __file__]
     assert seen(str(caught.value) + repr(caught.value) + "".join(ours)) == []
+
+
+@pytest.mark.parametrize("secret", [*KEYS, TOKEN, ADMIN])
+def test_no_secret_of_the_settings_gets_into_a_log(log: io.StringIO, secret: str) -> None:
+    logging.getLogger("any").warning("was told %s, and then", secret)
+    assert "and then" in log.getvalue()
+    assert seen(log.getvalue()) == []
 
 
 async def test_a_task_that_nobody_waits_for_tells_nothing(log: io.StringIO) -> None:

@@ -24,6 +24,27 @@ window.EventSource = class extends EventTarget {
   close() {}
 };
 """
+# Texts whose contrast with the ground behind them is below WCAG's 4.5.
+CONTRASTS = """() => {
+  const rgba = (text) => text.match(/[\\d.]+/g).map(Number);
+  const light = (rgb) => rgb.slice(0, 3).map((v) => v / 255)
+    .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
+    .reduce((sum, v, n) => sum + v * [0.2126, 0.7152, 0.0722][n], 0);
+  const ground = (element) => {
+    for (let at = element; at; at = at.parentElement) {
+      const found = rgba(getComputedStyle(at).backgroundColor);
+      if (found.length === 3 || found[3] > 0) return found;
+    }
+  };
+  const poor = [];
+  for (const element of document.querySelectorAll("#page *")) {
+    if (![...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim())) continue;
+    const [a, b] = [light(rgba(getComputedStyle(element).color)), light(ground(element))];
+    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
+    if (ratio < 4.5) poor.push(`${element.textContent.slice(0, 30)} ${element.className} ${ratio.toFixed(2)}`);
+  }
+  return [...new Set(poor)];
+}"""
 
 
 def open_page(browser: Browser, width: int = 1280, scheme: str = "light") -> Page:
@@ -113,19 +134,46 @@ def _candidate(
 
 
 def busy() -> Json:
-    """The example with an hour of traffic behind it."""
+    """The example with an hour of traffic behind it, all of it by one key with one model."""
     state = deepcopy(example())
-    line = state["timeline"]
-    waves = [14 + 9 * math.sin(n / 7) + 4 * math.sin(n / 1.7) for n in range(60)]
+    line, totals = state["timeline"], state["totals"]
+    waves = [4 + 2.4 * math.sin(n / 7) + 1.2 * math.sin(n / 1.7) for n in range(60)]
     line["requests"] = [round(wave) for wave in waves]
-    line["failed"] = [2 if n in (22, 23, 41) else int(n % 17 == 0) for n in range(60)]
-    line["abandoned"] = [int(n % 13 == 5) for n in range(60)]
+    line["failed"] = [1 if n in (22, 23, 41) else int(n % 29 == 0) for n in range(60)]
+    line["abandoned"] = [int(n % 23 == 5) for n in range(60)]
     line["succeeded"] = [
-        asked - failed - left
+        max(0, asked - failed - left)
         for asked, failed, left in zip(
             line["requests"], line["failed"], line["abandoned"], strict=True
         )
     ]
-    line["attempts"] = line["requests"]
+    line["requests"] = [
+        sum(three)
+        for three in zip(line["succeeded"], line["failed"], line["abandoned"], strict=True)
+    ]
+    line["attempts"] = [*line["requests"]]
+    line["attempts"][-1] += totals["attempts"] - totals["requests"]
     line["ttft_ms"] = [620 + 180 * math.sin(n / 9) + 60 * math.sin(n * 1.3) for n in range(60)]
+    more = sum(line["requests"]) - totals["requests"]
+    for name in ("requests", "attempts", "succeeded", "failed", "abandoned"):
+        totals[name] = sum(line[name])
+    _sent(state, more)
+    state["since"] -= 3_000
+    state["uptime"] += 3_000
     return state
+
+
+def _sent(state: Json, more: int) -> None:
+    """The account `club` has sent `more` requests, with its only key."""
+    club = next(one for one in state["accounts"] if one["name"] == "club")
+    told = str(club["day"]["remaining"])
+    for day in (club["day"], state["pool"]["day"]):
+        day["used"] += more
+        day["remaining"] -= more
+    club["forecast"]["ends_at"] -= more / club["forecast"]["per_hour"] * 3_600
+    for one in state["troubles"]:
+        one["cause"] = one["cause"].replace(told, str(club["day"]["remaining"]))
+    key = next(one for one in state["keys"] if one["account"] == "club")
+    model = max(state["models"], key=lambda one: one["attempts"])
+    key["attempts"] += more
+    model["attempts"] += more

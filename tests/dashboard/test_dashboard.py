@@ -10,7 +10,17 @@ from keywheel.config import Config, GatewaySettings
 from keywheel.core.policy import Limits
 from keywheel.secret import Secret
 from keywheel.sim import Account, Scenario
-from tests.dashboard.stage import ADMIN, Browser, Page, busy, example, explanation, open_page, show
+from tests.dashboard.stage import (
+    ADMIN,
+    CONTRASTS,
+    Browser,
+    Page,
+    busy,
+    example,
+    explanation,
+    open_page,
+    show,
+)
 from tests.journeys.rig import Rig, rig
 
 GATEWAY = GatewaySettings(admin_token=Secret(ADMIN))
@@ -350,26 +360,3 @@ def test_it_fits_the_window_and_every_text_can_be_read(
     assert page.evaluate("document.documentElement.scrollWidth") == width
     assert page.evaluate(CONTRASTS) == []
     page.context.close()
-
-
-# Texts whose contrast with the ground behind them is below WCAG's 4.5.
-CONTRASTS = """() => {
-  const rgba = (text) => text.match(/[\\d.]+/g).map(Number);
-  const light = (rgb) => rgb.slice(0, 3).map((v) => v / 255)
-    .map((v) => (v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4))
-    .reduce((sum, v, n) => sum + v * [0.2126, 0.7152, 0.0722][n], 0);
-  const ground = (element) => {
-    for (let at = element; at; at = at.parentElement) {
-      const found = rgba(getComputedStyle(at).backgroundColor);
-      if (found.length === 3 || found[3] > 0) return found;
-    }
-  };
-  const poor = [];
-  for (const element of document.querySelectorAll("#page *")) {
-    if (![...element.childNodes].some((node) => node.nodeType === 3 && node.data.trim())) continue;
-    const [a, b] = [light(rgba(getComputedStyle(element).color)), light(ground(element))];
-    const ratio = (Math.max(a, b) + 0.05) / (Math.min(a, b) + 0.05);
-    if (ratio < 4.5) poor.push(`${element.textContent.slice(0, 30)} ${element.className} ${ratio.toFixed(2)}`);
-  }
-  return [...new Set(poor)];
-}"""

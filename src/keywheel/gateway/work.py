@@ -27,7 +27,9 @@ class Job:
     @property
     def secrets(self) -> list[Secret]:
         """What must not get into a log."""
-        return [*(entry.secret for entry in self.keys), *self.config.gateway.tokens]
+        gateway = self.config.gateway
+        admin = [gateway.admin_token] if gateway.admin_token else []
+        return [*(entry.secret for entry in self.keys), *gateway.tokens, *admin]
 
 
 @contextmanager

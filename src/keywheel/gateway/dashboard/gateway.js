@@ -38,13 +38,17 @@ export function follow(tell) {
     source.onerror = fallBack;
   };
 
+  const lock = () => {
+    close();
+    tell({ locked: true, state: null, link: "locked" });
+  };
+
   // One question; says whether it was answered.
   const ask = async () => {
     try {
       const response = await fetch("/admin/state", { cache: "no-store", credentials: "same-origin" });
       if (LOCKED.has(response.status)) {
-        close();
-        tell({ locked: true, state: null, link: "locked" });
+        lock();
         return false;
       }
       if (!response.ok) throw new Error(response.statusText);
@@ -74,27 +78,27 @@ export function follow(tell) {
     else if (Date.now() - heard > SILENT) fallBack();
   }, POLL);
   come();
-  return { ask, come };
+  return { ask, come, lock };
 }
 
-// Why a request went where it went; { error } in words when the gateway does not say.
-export async function explain(id) {
+// Why a request went where it went.
+export const explain = (id) =>
+  look(`explain/${encodeURIComponent(id)}`, {
+    404: "The gateway does not remember this request any more.",
+    silence: "The gateway does not answer. Close and open this request to ask again.",
+  });
+
+// Figures over time, in UTC seconds since then.
+export const history = (since, by) => look(`history?since=${since}&by=${by}`);
+
+// What the gateway tells; { error } in words when it does not, with `locked` where a session is needed.
+async function look(path, words = {}) {
   try {
-    const response = await fetch(`/admin/explain/${encodeURIComponent(id)}`, { cache: "no-store", credentials: "same-origin" });
+    const response = await fetch(`/admin/${path}`, { cache: "no-store", credentials: "same-origin" });
     if (response.ok) return await response.json();
-    return { error: response.status === 404 ? "The gateway does not remember this request any more." : await reason(response) };
+    return { error: words[response.status] ?? (await reason(response)), locked: LOCKED.has(response.status) };
   } catch {
-    return { error: "The gateway does not answer. Close and open this request to ask again." };
-  }
-}
-
-// Figures over time; { error } in words when the gateway does not tell them.
-export async function history(since, by) {
-  try {
-    const response = await fetch(`/admin/history?since=${since}&by=${by}`, { cache: "no-store", credentials: "same-origin" });
-    return response.ok ? await response.json() : { error: await reason(response) };
-  } catch {
-    return { error: "The gateway does not answer." };
+    return { error: words.silence ?? "The gateway does not answer." };
   }
 }
 

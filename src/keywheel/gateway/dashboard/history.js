@@ -1,6 +1,7 @@
 // What happened over days, as it is kept: sums by key, model, client or day.
+import { Bars } from "./bars.js";
 import { Empty, html, Section } from "./pieces.js";
-import { count, milliseconds, percent } from "./format.js";
+import { count, milliseconds, moment, percent } from "./format.js";
 
 const DAY = 86_400; // seconds
 // Words, and whole UTC days before today.
@@ -11,24 +12,31 @@ const NAMES = { day: (at) => new Date(at * 1000).toISOString().slice(0, 10), cli
 // Since when, in UTC seconds.
 export const since = (span, now) => Math.floor(now / DAY) * DAY - SPANS[span][1] * DAY;
 
-// `past`: { span, by, told }; told: what the gateway told, { error } when it did not, nothing while it is asked.
-export function Past({ past, ask }) {
-  const { span, by, told } = past;
+// `past`: { span, by, told, at, error }; told: the last figures told for this choice, and at which moment; error: why
+// there is nothing newer. `watch` gets the element, to see whether it is in the window.
+export function Past({ past, now, ask, watch }) {
+  const { span, by, told, at, error } = past;
   const rows = told?.rows;
   return html`
     <${Section} id="past" title="Over time" note="attempts by UTC day, as they are kept">
-      <div class="choices">
-        <${Choice} label="Span" words=${SPANS} chosen=${span} choose=${(name) => ask({ span: name })} />
-        <${Choice} label="By" words=${BY} chosen=${by} choose=${(name) => ask({ by: name })} />
-      </div>
-      <div aria-live="polite">
-        ${!told && html`<p class="soft">Asking …</p>`}
-        ${told?.error && html`<p class="soft">${told.error} <button class="quiet" onClick=${() => ask({})}>Ask again</button></p>`}
-        ${rows?.length === 0 && html`<${Empty}>Nothing was kept yet for this span. Figures come with the first request; with state.url = "memory:" they end with the gateway.</${Empty}>`}
-        ${rows?.length > 0 && html`<${Sums} by=${told.by} rows=${rows} totals=${told.totals} />`}
+      <div ref=${watch}>
+        <div class="choices">
+          <${Choice} label="Span" words=${SPANS} chosen=${span} choose=${(name) => ask({ span: name })} />
+          <${Choice} label="By" words=${BY} chosen=${by} choose=${(name) => ask({ by: name })} />
+        </div>
+        ${rows?.length > 0 && html`<${Bars} line=${told.line} />`}
+        <div aria-live="polite">
+          ${!told && !error && html`<p class="soft">Asking …</p>`}
+          ${error && html`<p class="soft stale">${told && `These figures are from ${moment(at, now)}; asking again failed: `}${error} <button class="quiet" onClick=${() => ask({})}>Ask again</button></p>`}
+          ${rows?.length === 0 && html`<${Empty}>Nothing is kept for this span. ${KEPT} With state.url = "memory:" they end with the gateway.</${Empty}>`}
+          ${rows?.length > 0 && html`<${Sums} by=${told.by} rows=${rows} totals=${told.totals} />`}
+        </div>
       </div>
     </${Section}>`;
 }
+
+// docs/admin.md says it in the same words
+const KEPT = "Each worker writes its figures down once a minute, and before it answers.";
 
 const Choice = ({ label, words, chosen, choose }) => html`
   <div class="choice" role="group" aria-label=${label}>

@@ -22,7 +22,7 @@ const view = {
   cell: null,
   pointed: null,
   explained: {}, // by request id, what was told about those that were opened
-  past: { span: "today", by: "key", told: null }, // figures over time
+  past: { span: "today", by: "key", told: null, at: null, error: null }, // figures over time
   busy: null,
   said: "",
 };
@@ -79,6 +79,7 @@ async function act(plural, name, action) {
 async function tellWhy(id) {
   if (view.explained[id] && !view.explained[id].error) return;
   const told = await explain(id);
+  if (told.locked) return followed.lock();
   const listed = new Set(view.state?.requests.map((one) => one.id));
   const kept = Object.entries(view.explained).filter(([known]) => listed.has(known));
   change({ explained: { ...Object.fromEntries(kept), [id]: told } });
@@ -86,14 +87,42 @@ async function tellWhy(id) {
 
 const PAST = 60_000; // milliseconds after which figures over time are asked for anew
 let pastAsked = -PAST;
+let pastSeen = false; // whether they are in the window
 
+// What is on the screen stays there until something newer is told; another choice starts anew.
 async function tellPast(choice) {
-  const told = Object.keys(choice).length ? null : view.past.told;
-  const past = { ...view.past, ...choice, told };
+  const same = Object.keys(choice).length === 0 && view.past.told;
+  const past = { ...view.past, ...choice, ...(same ? {} : { told: null, at: null, error: null }) };
   pastAsked = performance.now();
   change({ past });
-  const found = await history(since(past.span, now()), past.by);
-  if (view.past === past) change({ past: { ...past, told: found } }); // else somebody has chosen anew
+  const found = await tellBoth(since(past.span, now()), past.by, past.span === "today" ? "hour" : "day");
+  if (view.past !== past) return; // somebody has chosen anew
+  if (!found.error) return change({ past: { ...past, told: found, at: now(), error: null } });
+  if (!found.locked) return change({ past: { ...past, error: found.error } });
+  change({ past: { ...past, told: null, error: found.error } });
+  followed.lock();
+}
+
+// Figures by `by`, and as a `line` of hours or days.
+async function tellBoth(start, by, step) {
+  const asked = history(start, by);
+  const [found, line] = await Promise.all([asked, by === step ? asked : history(start, step)]);
+  return found.error ? found : line.error ? line : { ...found, line };
+}
+
+function renewPast() {
+  if (pastSeen && !document.hidden && view.state && !view.locked && performance.now() - pastAsked > PAST) tellPast({});
+}
+
+const sight = new IntersectionObserver((found) => {
+  pastSeen = found.at(-1).isIntersecting;
+  renewPast();
+});
+
+function watchPast(element) {
+  pastSeen = false;
+  sight.disconnect();
+  if (element) sight.observe(element);
 }
 
 async function signIn(event) {
@@ -105,7 +134,9 @@ async function signIn(event) {
   if (error) return change({ login: { then, what, error } });
   field.value = "";
   keep("keywheel-signed-in", "yes");
-  change({ login: null, signedIn: true, locked: false, said: "Signed in." });
+  pastAsked = -PAST;
+  const past = { ...view.past, error: null };
+  change({ login: null, signedIn: true, locked: false, said: "Signed in.", past });
   followed.come();
   then?.();
 }
@@ -172,7 +203,7 @@ function Whole(all) {
         <${Accounts} accounts=${state.accounts} ...${hands} />
         <${Ways} state=${state} now=${at} cell=${cell} choose=${(chosen) => change({ cell: chosen })} />
         <${Traffic} timeline=${state.timeline} theme=${`${theme} ${dark.matches}`} pointed=${pointed} point=${(n) => n !== view.pointed && change({ pointed: n })} />
-        <${Past} past=${past} ask=${tellPast} />
+        <${Past} past=${past} now=${at} ask=${tellPast} watch=${watchPast} />
         <${Models} models=${state.models} ...${hands} />
         <${Keys} keys=${state.keys} ...${hands} />
         <div class="pair"><${Requests} requests=${state.requests} explained=${explained} explain=${tellWhy} /><${Errors} errors=${state.errors} now=${at} /></div>`}
@@ -192,7 +223,8 @@ setInterval(() => {
     lookedAt = due;
     followed.ask();
   }
-  if (view.state && !view.locked && performance.now() - pastAsked > PAST) tellPast({});
+  renewPast();
   if (view.state) change({});
 }, 1000);
 dark.addEventListener("change", () => change({}));
+document.addEventListener("visibilitychange", renewPast);
