@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterable
+from operator import add
 from threading import Lock
 from uuid import uuid4
 
@@ -89,4 +90,4 @@ class MemoryStore:
 def add_up(old: Figures | None, new: Figures) -> Figures:
     if old is None:
         return new
-    return Figures._make((*new[:4], *(a + b for a, b in zip(old[4:], new[4:], strict=True))))
+    return Figures._make((*new[:4], *map(add, old[4:], new[4:])))
