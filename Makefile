@@ -1,6 +1,6 @@
 # `make run` and `make test` do all the set-up they need: Python 3.11+ with pip, and git, are enough.
 .DEFAULT_GOAL := help
-.PHONY: help setup run sim test quick check fix docs cover bench-overhead bench-decision policy-bench mutate clean
+.PHONY: help setup run sim test faults quick check fix docs cover bench-overhead bench-decision policy-bench mutate clean
 
 PY := .venv/bin/python
 ARGS ?=
@@ -27,6 +27,11 @@ sim: .venv/run-ready ## the OpenRouter simulator alone on 127.0.0.1:8788
 
 test: .venv/dev-ready ## every test
 	@$(PY) -m pytest -q $(ARGS)
+
+faults: .venv/dev-ready ## the catalogue of faults three ways: under -X dev -W error, in single bytes, with jitter; about 3 minutes
+	@$(PY) -X dev -W error -m pytest -q tests/faults $(ARGS)
+	@KEYWHEEL_TEST_WEATHER=slices $(PY) -m pytest -q tests/faults $(ARGS)
+	@KEYWHEEL_TEST_WEATHER=jitter $(PY) -m pytest -q tests/faults $(ARGS)
 
 quick: .venv/dev-ready ## core and wire, a few seconds
 	@PYTHONDONTWRITEBYTECODE= $(PY) -m pytest -q -x tests/core tests/wire  # half the time goes into rewriting asserts: keep them

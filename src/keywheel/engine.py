@@ -49,6 +49,7 @@ from keywheel.wire.models import Entry
 log = logging.getLogger("keywheel.engine")
 Listener = Callable[[Event], None]
 USUAL = Ask(tokens=1_000)  # what the standing of models is judged by
+VECTORS = Ask(tokens=1_000, needs=frozenset({"embeddings"}))  # … and of those that embed
 
 
 class Engine:
@@ -352,13 +353,12 @@ class Engine:
         with self._lock:
             return self.pool.usable(self.clock())
 
-    def models(self) -> list[Entry]:
-        """The models that are not closed now, best first, by the comparator that serves requests; what costs money
-        comes last."""
+    def models(self, embeds: bool = False) -> list[Entry]:
+        """The models that chat, or that embed, and are not closed now, best first; what costs money comes last."""
         with self._lock:
-            found = self.pool.survey(USUAL, self.clock())
-            ids = [model.model.id for model, why in found if why != "closed"]
-        paid = [e for e in self.menu.ordered if not e.model.free and not e.model.embeds]
+            found = self.pool.survey(VECTORS if embeds else USUAL, self.clock())
+            ids = [m.model.id for m, why in found if why != "closed" and m.model.embeds is embeds]
+        paid = [e for e in self.menu.ordered if not e.model.free and e.model.embeds is embeds]
         return [*(self.menu.entries[id] for id in ids), *paid]
 
     def history(self, since: float, until: float) -> tuple[Figures, ...]:

@@ -4,6 +4,7 @@ import os
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import httpx2
@@ -280,8 +281,9 @@ def route(method: str, path: str) -> Route:
     for ending, dialect in _PATHS.items():
         if path.endswith(ending):
             return Route(dialect) if method == "POST" else _refused(_WRONG_METHOD)
-    if method == "GET" and path.endswith("/models"):
-        return Route(answer=_models)
+    for ending, tell in listing.LISTS.items():
+        if method == "GET" and path.endswith(ending):
+            return Route(answer=partial(_models, tell))
     _, found, id = path.partition("/models/")
     if method == "GET" and found:
         return Route(answer=lambda engine: _model(engine, id))
@@ -306,8 +308,8 @@ def _said(problem: Problem) -> Reply:
     return Reply(problem.status, dict(headers), problem.body("chat"), problem=problem)
 
 
-def _models(engine: Engine) -> Reply:
-    return Reply(200, {"content-type": JSON}, models_body(listing.entries(engine)))
+def _models(tell: listing.Tell, engine: Engine) -> Reply:
+    return Reply(200, {"content-type": JSON}, models_body(tell(engine)))
 
 
 def _model(engine: Engine, id: str) -> Reply:

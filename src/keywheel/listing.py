@@ -1,5 +1,6 @@
-"""`GET /models` in OpenRouter's shape: `auto` and the pools first, then what can be used now, best first."""
+"""`GET /models` and `GET /embeddings/models` in OpenRouter's shape: what can be used now, best first."""
 
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -27,10 +28,11 @@ class _Features(msgspec.Struct):
 _decode_id = msgspec.json.Decoder(_Id).decode
 _decode_features = msgspec.json.Decoder(_Features).decode
 encode = msgspec.json.encode
+Listed = dict[str, Any] | msgspec.Raw
 
 
-def entries(engine: Engine) -> list[dict[str, Any] | msgspec.Raw]:
-    """Every entry. `auto` and the pools can what any of their models can: a request goes to one that does."""
+def entries(engine: Engine) -> list[Listed]:
+    """What chats, behind `auto` and pools. They can what any of their models can: a request goes to one that does."""
     models = engine.models()
     wheels = [(AUTO, "the best free model that fits", models)]
     for name, wheel in engine.menu.pools.items():
@@ -40,9 +42,22 @@ def entries(engine: Engine) -> list[dict[str, Any] | msgspec.Raw]:
     return [*(_wheel(*wheel) for wheel in wheels), *(msgspec.Raw(entry.raw) for entry in models)]
 
 
-def find(engine: Engine, id: str) -> dict[str, Any] | msgspec.Raw | Problem:
+def vectors(engine: Engine) -> list[Listed]:
+    """What embeds. Nothing stands for several of them: their vectors cannot be compared."""
+    return [msgspec.Raw(entry.raw) for entry in engine.models(embeds=True)]
+
+
+Tell = Callable[[Engine], Sequence[Listed]]
+# By path, the longer one first.
+LISTS: Mapping[str, Tell] = {
+    "/embeddings/models": vectors,
+    "/models": entries,
+}
+
+
+def find(engine: Engine, id: str) -> Listed | Problem:
     """The entry of one model."""
-    for entry in entries(engine):
+    for entry in (*entries(engine), *vectors(engine)):
         if (entry["id"] if isinstance(entry, dict) else _decode_id(entry).id) == id:
             return entry
     return Problem(

@@ -1,12 +1,11 @@
 """The scenes: what each begins with, and what must have come of it."""
 
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 from keywheel import sim
 from tests.clients.clients import Client
 from tests.clients.stage import CALM, House, Outcome, Setting
-from tests.sim.client import EMBED_ENTRY
 
 A_SECOND_EACH = 60  # requests a minute
 FILLING = sim.Scenario(accounts=(sim.Account(minute_limit=A_SECOND_EACH),), window="bucket")
@@ -180,7 +179,6 @@ def _reported(outcome: Outcome, client: Client) -> None:
 
 
 SPENT = Setting(sim.Scenario(accounts=(sim.Account(used_today=50),)))
-WITH_VECTORS = Setting(replace(CALM, extra_models=(EMBED_ENTRY,)))
 
 SCENES = {
     "plain": Scene(_answered),
@@ -201,7 +199,7 @@ SCENES = {
     "responses": Scene(_answered),
     "responses-stream": Scene(_responded),
     "responses-broken": Scene(_broken_responses, scripted("break-after-content")),
-    "embeddings": Scene(_embedded, WITH_VECTORS),
+    "embeddings": Scene(_embedded),
     "events": Scene(_in_anthropics_order),
     "api-key": Scene(_answered),
     "facts": Scene(_reported),

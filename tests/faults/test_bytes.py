@@ -179,16 +179,16 @@ async def test_fault_41_figures_that_cannot_be_are_counted_as_nothing(usage: obj
 
 
 DOWN = {"error": {"code": 503, "message": "gone"}}
-MOMENTS = {  # header → seconds that the model is closed at least and at most
+MOMENTS = {  # header → seconds that the model is closed at least, less what the request took, and at most
     "39 NaN": (b"retry-after: NaN", 0, 20),
     "39 negative": (b"retry-after: -5", 0, 20),
     "39 beyond all numbers": (b"retry-after: 1e999", 0, 20),
     "39 in the past": (b"retry-after: Mon, 01 Jan 2001 00:00:00 GMT", 0, 20),
-    "39 seconds": (b"retry-after: 40", 38, 50),
-    "39 a date": (b"retry-after: {date}", 37, 50),
+    "39 seconds": (b"retry-after: 40", 40, 50),
+    "39 a date": (b"retry-after: {date}", 39, 50),
     "39 more than a failure may say": (b"retry-after: 100000", 0, 301),
-    "40 reset in seconds": (b"x-ratelimit-reset: {now:.0f}", 38, 50),
-    "40 reset in milliseconds": (b"x-ratelimit-reset: {ms:.0f}", 38, 50),
+    "40 reset in seconds": (b"x-ratelimit-reset: {now:.0f}", 39, 50),
+    "40 reset in milliseconds": (b"x-ratelimit-reset: {ms:.0f}", 39, 50),
 }
 
 
@@ -196,15 +196,16 @@ MOMENTS = {  # header → seconds that the model is closed at least and at most
 async def test_a_moment_is_believed_within_its_bounds(name: str) -> None:
     line, least, most = MOMENTS[name]
     async with rig() as it:
-        until = it.clock() + 40
-    date = formatdate(until, usegmt=True)
-    text = line.decode().format(now=until, ms=until * 1000, date=date).encode()
+        began = it.clock()
+    then = began + 40
+    date = formatdate(then, usegmt=True)
+    text = line.decode().format(now=then, ms=then * 1000, date=date).encode()
     refused = json_reply(DOWN, b"content-type: application/json", text, status=b"503 Down")
     async with rig(says(refused)) as it:
         assert (await it.ask()).status == 200
         closed = [m for m in (await it.stats())["models"] if m["state"] != "open"]
         left = closed[0]["until"] - it.clock() if closed else 0
-        assert least <= left <= most, left
+        assert least - (it.clock() - began) <= left <= most, left
 
 
 QUOTA_MOMENTS = {  # header → seconds that the account is closed; 61 are its own, when nothing is believed
@@ -245,7 +246,7 @@ async def test_fault_16_content_in_drops_is_ended_by_the_deadline_and_blames_nob
     limits = replace(PATIENT, gap=5.0)
     drops = [piece(chunk({"content": "x"}))] * 300 + [piece(STOP + DONE) + END_OF_CHUNKS]
     async with rig(in_pieces(sse(ended=False), drops, 0.02), limits=limits) as it:
-        told = await it.ask(stream=True, headers={"x-request-timeout": "0.3"})
+        told = await it.ask(stream=True, headers={"x-request-timeout": "1"})
         assert told.code == "deadline_exceeded"
         assert len(told.events) > 3
         assert it.rows == ["abandoned"]
@@ -262,9 +263,11 @@ async def test_fault_16_a_plain_answer_in_drops_is_ended_by_the_deadline_and_bla
 
 
 async def test_fault_22_a_thin_line_is_no_silence() -> None:
-    limits = replace(PATIENT, gap=0.3, first_content_min=1.0, first_content_max=1.0)
-    async with rig(Weather(rate=24_000.0, slice=100), limits=limits) as it:
+    limits = replace(PATIENT, gap=0.5)
+    async with rig(Weather(rate=12_000.0, slice=100), limits=limits) as it:
+        began = it.clock()
         told = await it.ask(stream=True)
+        assert it.clock() - began > limits.gap
         assert told.events[-1] == "[DONE]"
         assert it.rows == ["ok"]
 

@@ -45,6 +45,7 @@ SESSION = [("POST", "/login"), ("POST", "/logout")]  # open; they check for them
 CLIENT = [
     *(("POST", f"{prefix}/{name}") for prefix in ("/v1", "/api/v1") for name in DIALECTS),
     *(("GET", f"{prefix}/{name}") for prefix in ("/v1", "/api/v1") for name in ("key", "credits", "models")),
+    *(("GET", f"{prefix}/embeddings/models") for prefix in ("/v1", "/api/v1")),
     *(("GET", f"{prefix}/models/a/small-8b:free") for prefix in ("/v1", "/api/v1")),
 ]  # fmt: skip
 

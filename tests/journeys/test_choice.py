@@ -145,8 +145,10 @@ def test_with_leave_a_paid_model_is_used_by_name_until_the_days_sum_is_used_up()
 
 # --- embeddings ------------------------------------------------------------------------------------
 
-DEAR_VECTORS = EMBED_ENTRY | {"id": "someone/embed-large", "pricing": {"prompt": "0.1", "completion": "0"}}  # fmt: skip
-WITH_VECTORS = sim.Scenario(extra_models=(EMBED_ENTRY, DEAR_VECTORS))
+DEAR = "someone/embed-large"
+DEAR_ENTRY = EMBED_ENTRY | {"id": DEAR, "pricing": {"prompt": "0.1", "completion": "0"}}
+WITH_DEAR = sim.Scenario(extra_models=(DEAR_ENTRY,))
+WITHOUT = sim.Scenario(models={EMBED: sim.Behaviour(leaves_after=0.0)})
 
 
 def embed(running: Rig, model: str, path: str = "/v1/embeddings") -> Any:
@@ -154,21 +156,23 @@ def embed(running: Rig, model: str, path: str = "/v1/embeddings") -> Any:
 
 
 def test_embeddings_come_from_the_upstreams_list_of_embedding_models() -> None:
-    with rig(WITH_VECTORS) as running:
+    with rig() as running:
         for model in ("auto", EMBED):
             reply = embed(running, model)
             assert (reply.status_code, reply.headers["x-keywheel-model"]) == (200, EMBED)
+        [vector] = running.openai().embeddings.create(model=EMBED, input="hello").data
+        assert len(vector.embedding) == 2048
         listed = {entry["id"] for entry in running.http.get("/v1/models").json()["data"]}
         assert EMBED not in listed
         for _ in range(5):
             assert running.chat().status_code == 200
-        assert [model for _, model, _ in running.attempts].count(EMBED) == 2
+        assert [model for _, model, _ in running.attempts].count(EMBED) == 3
 
 
 def test_what_makes_no_embeddings_or_costs_money_is_refused() -> None:
-    with rig(WITH_VECTORS) as running:
+    with rig(WITH_DEAR) as running:
         chats = running.engine.menu.ordered[0].id
-        for model in (chats, "someone/embed-large"):
+        for model in (chats, DEAR):
             reply = embed(running, model)
             assert (reply.status_code, reply.json()["error"]["code"]) == (400, "model_not_free")
         refused = running.chat(model=EMBED)
@@ -176,8 +180,24 @@ def test_what_makes_no_embeddings_or_costs_money_is_refused() -> None:
         assert running.attempts == []
 
 
+@pytest.mark.parametrize("allow_paid", [False, True])
+def test_the_list_of_embedding_models_has_those_that_can_be_used(allow_paid: bool) -> None:
+    with rig(WITH_DEAR, Config(models=ModelSettings(allow_paid=allow_paid))) as running:
+        for prefix in ("/v1", "/api/v1"):
+            told = running.http.get(f"{prefix}/embeddings/models").json()
+            assert [entry["id"] for entry in told["data"]] == [EMBED, DEAR][: 1 + allow_paid]
+            assert told["data"][0] == EMBED_ENTRY
+            assert told["total_count"] == len(told["data"])
+        assert running.http.get(f"/v1/models/{EMBED}").json() == {"data": EMBED_ENTRY}
+        running.world.script("upstream-pool", model=EMBED)
+        assert embed(running, EMBED).status_code == 502  # and so the model is closed
+        told = running.http.get("/v1/embeddings/models").json()["data"]
+        assert [entry["id"] for entry in told] == [DEAR] * allow_paid
+
+
 def test_without_an_embedding_model_that_is_what_is_missing() -> None:
-    with rig() as running:
+    with rig(WITHOUT) as running:
+        assert running.http.get("/v1/embeddings/models").json()["data"] == []
         reply = embed(running, "auto")
         error = reply.json()["error"]
         assert (reply.status_code, error["code"]) == (400, "invalid_request")

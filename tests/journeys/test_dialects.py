@@ -67,12 +67,6 @@ def test_errors_of_messages_have_anthropics_shape(calm: Rig) -> None:
     assert reply.json()["error"]["type"] == "invalid_request_error"
 
 
-def test_embeddings_without_a_free_model_say_what_is_missing(calm: Rig) -> None:
-    reply = calm.http.post("/v1/embeddings", json={"model": "auto", "input": "Hello"})
-    assert reply.status_code == 400
-    assert "embeddings" in reply.json()["error"]["message"]
-
-
 def test_the_pool_reports_itself_as_one_key(calm: Rig) -> None:
     data = calm.http.get("/v1/key").json()["data"]
     assert data["free_model_daily_requests"]["limit"] == 200

@@ -7,37 +7,13 @@ from dataclasses import dataclass, field
 from itertools import groupby
 from typing import Any
 
+from keywheel.sim import fixture_models
+
 FREE = "nvidia/nemotron-3-super-120b-a12b:free"
 PLAIN = "nvidia/nemotron-nano-9b-v2:free"  # does not reason unless asked to
 NOON = 1_791_201_600.0  # 2026-10-05T12:00:00Z
-EMBED = "someone/embed-small:free"  # no real list has a free one: a scenario's extra model
-
-EMBED_ENTRY: dict[str, Any] = {
-    "id": EMBED,
-    "canonical_slug": "someone/embed-small-20260101",
-    "name": "Someone: Embed Small (free)",
-    "created": 1767225600,
-    "description": "",
-    "context_length": 8192,
-    "architecture": {
-        "modality": "text->embeddings",
-        "input_modalities": ["text"],
-        "output_modalities": ["embeddings"],
-        "tokenizer": "Other",
-        "instruct_type": None,
-    },
-    "pricing": {"prompt": "0", "completion": "0"},
-    "top_provider": {
-        "context_length": 8192,
-        "max_completion_tokens": None,
-        "is_moderated": False,
-    },
-    "per_request_limits": None,
-    "supported_parameters": [],
-    "default_parameters": None,
-    "supported_voices": None,
-    "links": {"details": "/api/v1/models/someone/embed-small-20260101/endpoints"},
-}
+EMBED_ENTRY = dict(next(model.row for model in fixture_models() if model.embeds))
+EMBED: str = EMBED_ENTRY["id"]
 
 # The least that each dialect wants besides a model.
 HELLO: dict[str, dict[str, Any]] = {

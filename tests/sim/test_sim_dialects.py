@@ -11,12 +11,12 @@ from keywheel.sim import Account, Behaviour, Kind, Scenario, World
 from keywheel.sim.dialects import DIALECTS
 from keywheel.sim.kinds import COMMITTED, FINAL
 from keywheel.sim.refusals import REFUSALS
-from tests.sim.client import EMBED_ENTRY, FREE, HELLO, PLAIN, Answer, Client
+from tests.sim.client import EMBED, FREE, HELLO, PLAIN, Answer, Client
 
 pytestmark = pytest.mark.anyio
 
 Serve = Callable[..., tuple[Client, World]]
-CALM = Scenario(dated_slugs=0, extra_models=(EMBED_ENTRY,))
+CALM = Scenario(dated_slugs=0)
 PATHS = [dialect.path for dialect in DIALECTS.values()]
 STREAMED = [dialect.path for dialect in DIALECTS.values() if dialect.stream]
 # Refused with a status of their own; what is too long is no refusal in responses.
@@ -48,7 +48,7 @@ async def test_every_refusal_has_its_status_and_words(serve: Serve, kind: Kind, 
 
 
 def _model(path: str) -> str:
-    return str(EMBED_ENTRY["id"]) if path == "/embeddings" else FREE
+    return EMBED if path == "/embeddings" else FREE
 
 
 def _varied(text: str) -> str:
@@ -122,7 +122,7 @@ async def test_bad_requests_count_nothing(serve: Serve, path: str, body: Any) ->
 
 @pytest.mark.parametrize("path", PATHS)
 async def test_all_dialects_spend_the_same_day(serve: Serve, path: str) -> None:
-    client, world = serve(Scenario(accounts=(Account(used_today=49),), extra_models=(EMBED_ENTRY,)))
+    client, world = serve(Scenario(accounts=(Account(used_today=49),)))
     assert (await client.say(path)).status == 200
     assert (await client.say(path)).status == 429
     assert world.journal[-1].kind is Kind.DAY
@@ -141,9 +141,8 @@ async def test_a_list_of_models_moves_on(serve: Serve, path: str) -> None:
 @pytest.mark.parametrize("path", [path for path in PATHS if path != "/embeddings"])
 async def test_a_model_of_vectors_has_no_words(serve: Serve, path: str) -> None:
     client, _ = serve(CALM)
-    model = str(EMBED_ENTRY["id"])
-    answer = await client.say(path, model)
-    text = f"{model} is not a valid model ID"
+    answer = await client.say(path, EMBED)
+    text = f"{EMBED} is not a valid model ID"
     assert (answer.status, error_of(answer)["message"]) == (400, text)
 
 
@@ -151,7 +150,7 @@ async def test_the_free_router_knows_no_vectors(serve: Serve) -> None:
     client, _ = serve(replace(CALM, accounts=(Account(minute_limit=100),)))
     chosen = {(await client.chat("openrouter/free")).json()["model"] for _ in range(40)}
     assert len(chosen) > 5
-    assert EMBED_ENTRY["id"] not in chosen
+    assert EMBED not in chosen
     assert (await client.say("/embeddings", "openrouter/free")).status == 404
 
 

@@ -191,7 +191,7 @@ def test_an_embedding_model_that_is_named_has_no_substitute() -> None:
     ("model", "needs", "said"),
     [
         ("v/embed:free", frozenset[str](), r"\(not a chat model\).*GET /v1/models"),
-        ("a/tiny-3b:free", NEEDED, r"\(no embedding model\).*GET /embeddings/models"),
+        ("a/tiny-3b:free", NEEDED, r"\(no embedding model\).*GET /v1/embeddings/models"),
         ("w/paid-embed", NEEDED, r"\(paid\).*allow_paid"),
         ("x/unknown", NEEDED, "does not list it"),
     ],

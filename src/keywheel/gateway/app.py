@@ -153,8 +153,11 @@ class Gateway:
             lines += [
                 Line("GET", f"{prefix}/key", self._key, Access.CLIENT),
                 Line("GET", f"{prefix}/credits", self._credits, Access.CLIENT),
-                Line("GET", f"{prefix}/models", self._models, Access.CLIENT),
                 Line("GET", f"{prefix}/models/{{id:path}}", self._model, Access.CLIENT),
+                *(
+                    Line("GET", prefix + path, self._list(tell), Access.CLIENT)
+                    for path, tell in listing.LISTS.items()
+                ),
             ]
         return lines
 
@@ -186,8 +189,11 @@ class Gateway:
     async def _credits(self, _request: Request) -> Response:
         return _json(credits_body(await self._readings.report()))
 
-    async def _models(self, _request: Request) -> Response:
-        return Response(models_body(listing.entries(self._engine)), media_type="application/json")
+    def _list(self, tell: listing.Tell) -> Endpoint:
+        async def endpoint(_request: Request) -> Response:
+            return Response(models_body(tell(self._engine)), media_type="application/json")
+
+        return endpoint
 
     async def _model(self, request: Request) -> Response:
         found = listing.find(self._engine, request.path_params["id"])

@@ -69,7 +69,10 @@ class Model:
 
 @cache
 def fixture_models() -> tuple[Model, ...]:
-    """The bundled list (2026-08-16, an excerpt), in the order served."""
+    """The bundled list (2026-08-16, an excerpt) in the order served, and behind it a free model that embeds.
+
+    That one's entry is put together from what is public about it.
+    """
     rows = msgspec.json.decode(files(PACKAGE).joinpath("models.json").read_bytes())
     return tuple(model_of(row) for row in rows)
 

@@ -21,7 +21,7 @@ from keywheel.sim.replies import generation_id
 from keywheel.sim.requests import ABSENT, Body, Request, Vectors, Wish, reader
 from keywheel.sim.rulings import Ruling
 
-DIMENSIONS, MAX_DIMENSIONS = 1024, 4096  # the list does not tell a model's own
+DIMENSIONS, MAX_DIMENSIONS = 2048, 4096  # the bundled model's; a list does not tell a model's own
 MAX_INPUTS = 2048  # as in OpenAI's API
 NO_INPUT = ABSENT | {b'""'}
 
