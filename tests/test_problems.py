@@ -1,5 +1,7 @@
 """What a client is told when there is no answer: status, code, sentence, and a true time to come back."""
 
+import json
+
 import pytest
 
 from keywheel.core.attempts import Refused, Try
@@ -242,3 +244,16 @@ def test_sdks_are_told_when_repeating_is_useless(
 def test_waits_are_rounded_up(seconds: float, whole: str, thousandths: str) -> None:
     headers = Problem(429, "code", "why", retry_after=seconds).headers()
     assert (headers["retry-after"], headers["retry-after-ms"]) == (whole, thousandths)
+
+
+@pytest.mark.parametrize(("row", "final"), [("other-4xx", True), ("provider-down", False)])
+def test_what_no_repetition_can_mend_is_not_repeated(row: str, final: bool) -> None:
+    problem = failed(row, status=405)
+    assert (problem.status, problem.code) == (502, "upstream_failed")
+    assert (problem.headers().get("x-should-retry") == "false") == final
+
+
+def test_an_error_in_anthropics_shape_names_its_request() -> None:
+    problem = Problem(400, "invalid_request", "no")
+    assert json.loads(problem.body("messages", request_id="r1"))["request_id"] == "r1"
+    assert "request_id" not in json.loads(problem.body("chat", request_id="r1"))["error"]

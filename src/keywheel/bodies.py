@@ -44,6 +44,7 @@ class Body(httpx2.SyncByteStream):
         self._source = source
         self._allow = allow
         self._left: float | None = None
+        self._handed = 0.0  # when the program got what came last
         self._ended = False
         self._dropped = weakref.finalize(self, _drop, axle, passage, source.response)
         self._dropped.atexit = False
@@ -73,6 +74,8 @@ class Body(httpx2.SyncByteStream):
 
     def _step(self) -> bytes:
         hearing, clock = self._passage.hearing, self._passage.errand.engine.clock
+        if self._left:
+            hearing.pardon(clock() - self._handed)
         if self._left is None:
             passed = bytes(hearing.held)
             self._left = hearing.resume(clock())
@@ -82,6 +85,7 @@ class Body(httpx2.SyncByteStream):
         else:
             passed, self._left = b"", 0.0
         if self._left:
+            self._handed = clock()
             return passed
         if self._passage.outcome:
             self.close()
@@ -120,6 +124,7 @@ class AsyncBody(httpx2.AsyncByteStream):
         self._passage = passage
         self._source = source
         self._left: float | None = None
+        self._handed = 0.0  # when the program got what came last
         self._ended = False
         loop = asyncio.get_running_loop()
         self._dropped = weakref.finalize(self, _adrop, loop, axle, passage, source.response)
@@ -147,6 +152,8 @@ class AsyncBody(httpx2.AsyncByteStream):
 
     async def _step(self) -> bytes:
         hearing, clock = self._passage.hearing, self._passage.errand.engine.clock
+        if self._left:
+            hearing.pardon(clock() - self._handed)
         if self._left is None:
             passed = bytes(hearing.held)
             self._left = hearing.resume(clock())
@@ -156,6 +163,7 @@ class AsyncBody(httpx2.AsyncByteStream):
         else:
             passed, self._left = b"", 0.0
         if self._left:
+            self._handed = clock()
             return passed
         if self._passage.outcome:
             await self.aclose()

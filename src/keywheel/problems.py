@@ -8,7 +8,7 @@ from typing import Any
 
 from keywheel.core.attempts import Refused
 from keywheel.core.spread import spread
-from keywheel.core.types import DAY, NoLane, Verdict
+from keywheel.core.types import DAY, Fault, NoLane, Verdict
 from keywheel.errors import REFUSALS, RequestFailed, UpstreamFailed
 from keywheel.wire.replies import error_body, is_openrouters
 
@@ -45,8 +45,12 @@ class Problem:
             headers["x-should-retry"] = "false"
         return headers
 
-    def body(self, dialect: str = "chat", path: str = "") -> bytes:
-        """The body of an answer, in the shape of a dialect and as the API has it to which the path belongs."""
+    def body(self, dialect: str = "chat", path: str = "", request_id: str = "") -> bytes:
+        """The body of an answer, in the shape of a dialect and as the API has it to which the path belongs.
+
+        `request_id`: for Anthropic's shape, which has a place for it.
+        """
+        own = {"request_id": request_id} if request_id and dialect == "messages" else {}
         return error_body(
             dialect,
             status=self.status,
@@ -54,7 +58,7 @@ class Problem:
             message=self.message,
             type=self.type,
             param=self.param,
-            extra=self.extra,
+            extra={**self.extra, **own},
             openrouter=is_openrouters(path),
         )
 
@@ -116,7 +120,8 @@ def _failed(refused: Refused, verdict: Verdict) -> Problem:
     )
     status = 503 if verdict.row.status == 503 else 502
     code = "upstream_failed" if verdict.row.fault else verdict.row.code
-    return Problem(status, code, message, extra={"row": verdict.label})
+    final = verdict.row.fault is Fault.CLIENT
+    return Problem(status, code, message, final=final, extra={"row": verdict.label})
 
 
 def _tell(verdict: Verdict) -> str:

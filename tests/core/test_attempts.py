@@ -261,6 +261,14 @@ def test_a_missing_capability_is_followed_by_a_model_that_has_it() -> None:
     assert [lease.model for lease in world.leases] == ["m1", "m3"]
 
 
+@pytest.mark.parametrize("lack", ["providers", "price", "parameters"])
+def test_what_the_list_tells_of_no_model_does_not_rule_the_others_out(lack: str) -> None:
+    told = failed("capability", lacks=lack)
+    world = World(pool(KEYS, MANY), lambda lease: told if lease.model == "m1" else answered())
+    served(world.live())
+    assert [lease.model for lease in world.leases] == ["m1", "m2"]
+
+
 def test_an_untyped_400_is_asked_of_one_other_model_and_then_returned() -> None:
     said = iter((failed("untyped-400", message="first"), failed("untyped-400", message="second")))
     world = World(pool(KEYS, MANY), lambda _: next(said))

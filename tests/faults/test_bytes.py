@@ -1,13 +1,16 @@
 """What reaches a client is what the upstream said, byte for byte, however it was cut on the way (issue: I27)."""
 
+import asyncio
 import json
 from dataclasses import replace
 from email.utils import formatdate
 
 import pytest
 
+from keywheel.gateway import inference, logs
+from keywheel.wire import hearing
 from tests.faultproxy import Weather, asked
-from tests.faults.rig import PATIENT, rig
+from tests.faults.rig import HASTY, PATIENT, STREAM, rig
 from tests.faults.speech import (
     DONE,
     END_OF_CHUNKS,
@@ -34,6 +37,7 @@ BODIES = {
 }  # fmt: skip
 COMMITTED = [name for name in NAMES if scan(dialect(name), [recorded(name)])["committed"]]
 BOM = b"\xef\xbb\xbf"
+READ = 1 << 12
 
 
 async def heard(name: str, raw: bytes, size: int) -> tuple[bytes, list[str]]:
@@ -114,6 +118,13 @@ ODD = [
 async def test_fault_37_bytes_that_are_no_text_pass_unchanged(odd: bytes, size: int) -> None:
     raw = HELLO + HELLO.replace(b"Hello", odd) + HELLO + STOP + DONE
     assert await heard("chat", raw, size) == (raw, ["ok"])
+
+
+@pytest.mark.parametrize("field", ["content", "reasoning"])
+async def test_fault_37_a_stream_may_begin_with_half_an_emoji(field: str) -> None:
+    halves = [chunk({field: "Hello"}).replace(b"Hello", half) for half in (rb"\ud83d", rb"\ude00")]
+    raw = b"".join([*halves, HELLO, STOP, DONE])
+    assert await heard("chat", raw, 0) == (raw, ["ok"])
 
 
 @pytest.mark.parametrize(
@@ -242,7 +253,11 @@ async def test_a_moment_of_a_quota_closes_the_account_and_no_model(name: str) ->
 # --- slow, and within the limits --------------------------------------------------------------------
 
 
-async def test_fault_16_content_in_drops_is_ended_by_the_deadline_and_blames_nobody() -> None:
+async def test_fault_16_content_in_drops_is_ended_by_the_deadline_and_blames_nobody(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lines = list[logs.Line]()
+    monkeypatch.setattr(inference, "tell_request", lines.append)
     limits = replace(PATIENT, gap=5.0)
     drops = [piece(chunk({"content": "x"}))] * 300 + [piece(STOP + DONE) + END_OF_CHUNKS]
     async with rig(in_pieces(sse(ended=False), drops, 0.02), limits=limits) as it:
@@ -250,6 +265,7 @@ async def test_fault_16_content_in_drops_is_ended_by_the_deadline_and_blames_nob
         assert told.code == "deadline_exceeded"
         assert len(told.events) > 3
         assert it.rows == ["abandoned"]
+        assert [tries.rpartition(" ")[2] for tries in lines[0].tries] == it.rows
         assert (await it.stats())["errors"] == []
 
 
@@ -260,6 +276,48 @@ async def test_fault_16_a_plain_answer_in_drops_is_ended_by_the_deadline_and_bla
         told = await it.ask(headers={"x-request-timeout": "0.2"})
         assert (told.status, told.code) == (504, "deadline_exceeded")
         assert it.rows == ["abandoned"]
+
+
+@pytest.mark.parametrize(
+    ("status", "stream", "row"),
+    [
+        (b"200 OK", False, "16 timeout"),
+        (b"200 OK", True, "16 timeout"),
+        (b"502 Bad Gateway", False, "24 provider-down"),
+        (b"502 Bad Gateway", True, "24 provider-down"),
+    ],
+)
+async def test_fault_15_blanks_are_no_answer_and_another_model_is_asked_in_time(
+    status: bytes, stream: bool, row: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(hearing, "REFUSAL", 0.2)
+    start = head(b"content-type: application/json", b"transfer-encoding: chunked", status=status)
+    limits = replace(HASTY, deadline=4.4)  # half of it for the first answer
+    async with rig(in_pieces(start, [piece(b" ")] * 500, 0.02), limits=limits) as it:
+        told = await it.ask(stream)
+        assert told.status == 200
+        assert it.rows == [row, "ok"]
+
+
+async def test_fault_20_a_client_that_pauses_longer_than_the_upstream_may_gets_its_stream() -> None:
+    limits = replace(PATIENT, gap=0.3)
+    flood = [piece(chunk({"content": "x" * 100_000}))] * 150
+    script = in_pieces(sse(ended=False), [*flood, piece(STOP + DONE) + END_OF_CHUNKS], 0.0)
+    async with rig(script, limits=limits) as it:
+        reader, writer = await asyncio.open_connection("127.0.0.1", it.port, limit=READ)
+        body = json.dumps(STREAM).encode()
+        writer.write(
+            b"POST /v1/chat/completions HTTP/1.1\r\nhost: localhost\r\nconnection: close\r\n"
+            b"content-length: %d\r\n\r\n%b" % (len(body), body)
+        )
+        await asyncio.sleep(1.0)  # real: it is the kernel's buffers that fill up
+        heard = b""
+        while data := await reader.read(1 << 20):
+            heard = heard[-READ:] + data
+        writer.close()
+        assert heard.endswith(b"data: [DONE]\n\n\r\n0\r\n\r\n")
+        await it.settle()
+        assert it.rows == ["ok"]
 
 
 async def test_fault_22_a_thin_line_is_no_silence() -> None:

@@ -152,6 +152,9 @@ def check_cut_short(heard: bytes) -> None:
     events = [line[6:] for line in heard.splitlines() if line.startswith(b"data: ")]
     last = json.loads(events[-1])
     assert last["error"]["code"] == "shutting_down"
+    assert (
+        last["id"] == json.loads(WORD.removeprefix(b"data: "))["id"]
+    )  # a part of the answer that had begun
     assert b"data: [DONE]" not in heard
     assert heard.endswith(b"0\r\n\r\n")
 

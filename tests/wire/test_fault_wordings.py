@@ -214,6 +214,8 @@ HTML = b"\r\n<!DOCTYPE html><title>Not now</title>"
         ("edge-refusal", 429, b"error code: 1015"),
         ("edge-refusal", 429, {"title": "Error 1015: rate limited", "error_code": 1015}),
         ("unclear-429", 429, b'{"error":{"message":"cut o'),
+        ("unclear-429", 429, b"Too Many Requests"),
+        ("unclear-429", 429, b"null"),
         ("unclear-429", 429, b""),
         ("forbidden", 403, {}),
         ("edge", 502, HTML),
@@ -226,7 +228,6 @@ HTML = b"\r\n<!DOCTYPE html><title>Not now</title>"
         ("wrong-path", 404, {"message": "Not Found"}),
         ("wrong-path", 404, {"detail": "Not Found"}),
         ("model-gone", 404, {"message": "Model not found"}),
-        ("payload-too-large", 413, HTML),
         ("redirect", 302, HTML),
         ("bad-key", 401, b"null"),
         ("server-error", 500, b"17"),
@@ -236,3 +237,20 @@ def test_bodies_that_the_platform_did_not_write(row: str, status: int, body: Any
     verdict = refused_by(status, body)
     assert verdict.row.name == row
     assert not verdict.passthrough
+
+
+@pytest.mark.parametrize(
+    ("row", "status", "body"),
+    [
+        ("bad-request", 400, b"Bad Request"),
+        ("bad-request", 400, b""),
+        ("bad-request", 400, {"detail": "bad"}),
+        ("untyped-400", 422, b"nope"),
+        ("payload-too-large", 413, HTML),
+    ],
+)
+def test_what_is_the_clients_affair_reaches_it_in_whatever_words(
+    row: str, status: int, body: Any
+) -> None:
+    verdict = refused_by(status, body)
+    assert (verdict.row.name, verdict.status, verdict.passthrough) == (row, status, True)

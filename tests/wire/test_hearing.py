@@ -98,8 +98,26 @@ def test_a_piece_before_the_first_content_is_due_with_it() -> None:
     assert streamed(times=TIMES._replace(deadline=NOW + 5.0)).wait(NOW + 2.0) == 3.0
 
 
-def test_pieces_of_a_plain_answer_each_get_its_patience() -> None:
-    assert plain().wait(NOW + 50.0) == 60.0
+def test_blanks_do_not_put_a_plain_answer_off_and_each_piece_of_it_has_its_patience() -> None:
+    it = plain()
+    assert it.wait(NOW + 50.0) == 10.0
+    assert hear(it, [b"\n", b" "]) is Stage.READING
+    assert it.wait(NOW + 55.0) == 5.0
+    assert hear(it, [b"{"]) is Stage.READING
+    assert it.wait(NOW + 59.0) == 60.0
+
+
+def test_an_answer_that_is_no_stream_is_due_like_the_stream_that_was_asked_for() -> None:
+    it = streamed(headers=JSON)
+    assert hear(it, [b"{"]) is Stage.READING
+    assert it.wait(NOW + 2.0) == 6.0
+
+
+def test_the_body_of_a_refusal_is_not_waited_for_long() -> None:
+    it = plain(429)
+    assert it.wait(NOW + 2.0) == module.REFUSAL
+    assert it.wait(NOW + 4.0) == module.REFUSAL - 2.0
+    assert it.wait(NOW + 90.0) == module.SHORTEST
 
 
 # --- plain answers ---------------------------------------------------------------------------------
@@ -296,11 +314,9 @@ def test_an_error_event_that_says_nothing_is_malformed() -> None:
         ([COMMENT, b""], "malformed"),
         ([STOP, DONE], "empty"),
         ([chunk(finish="error")], "finish-error"),
-        ([chunk(finish="length", usage={"prompt_tokens": 1, "completion_tokens": 9,
-          "completion_tokens_details": {"reasoning_tokens": 9}}), DONE], "budget-spent-on-reasoning"),
         ([b"data: " + b"x" * (1 << 20)], "malformed"),
     ],
-    ids=["cut off", "nothing", "finish error", "all into reasoning", "an event over the limit"],
+    ids=["cut off", "nothing", "finish error", "an event over the limit"],
 )  # fmt: skip
 def test_a_stream_without_content_fails_by_how_it_ends(pieces: list[bytes], name: str) -> None:
     assert row(hear(streamed(), pieces)) == name
@@ -355,8 +371,15 @@ def test_a_missing_end_marker_is_added() -> None:
     assert ending.outcome.row == "32 done-missing"
 
 
-def test_reasoning_that_took_the_whole_budget_is_an_answer() -> None:
-    it = begun(first=THOUGHT)
+HIDDEN = chunk(
+    finish="length",
+    usage={"prompt_tokens": 1, "completion_tokens": 9, "completion_tokens_details": {"reasoning_tokens": 9}},
+)  # fmt: skip
+
+
+@pytest.mark.parametrize("first", [THOUGHT, HIDDEN + DONE], ids=["shown", "hidden"])
+def test_reasoning_that_took_the_whole_budget_is_an_answer(first: bytes) -> None:
+    it = begun(first=first)
     _, ending = follow(it, [])
     assert isinstance(ending.outcome, Answered)
     assert ending.outcome.row == "28b budget-spent-on-reasoning"
@@ -405,6 +428,19 @@ def test_a_connection_that_fails_after_content_breaks_the_answer(kind: str) -> N
     assert b'"error"' in tail
 
 
+@pytest.mark.parametrize("kind", ["reset", "timeout-silence", "truncated"])
+def test_an_answer_with_its_reason_to_finish_is_whole_however_the_connection_ends(
+    kind: str,
+) -> None:
+    it = begun(first=HELLO + STOP)
+    assert it.resume(NOW + 2.0)
+    it.break_off(kind, NOW + 4.0)
+    tail, outcome = it.conclude(NOW + 4.0)
+    assert tail == DONE
+    assert isinstance(outcome, Answered)
+    assert outcome.row == "32 done-missing"
+
+
 def test_a_stream_that_the_deadline_ends_blames_nobody() -> None:
     it = begun()
     assert it.resume(NOW + 2.0)
@@ -415,6 +451,16 @@ def test_a_stream_that_the_deadline_ends_blames_nobody() -> None:
 
 
 # --- the time limit of the next piece --------------------------------------------------------------
+
+
+def test_a_pause_of_the_client_is_not_the_upstreams() -> None:
+    half = chunk({"content": "x" * 99})[:50]
+    for excused in (0.0, 40.0):
+        it = begun()
+        assert it.resume(NOW + 2.0) == 30.0
+        it.pardon(excused)
+        assert it.scanner.feed(half) == b""
+        assert bool(it.heed(len(half), NOW + 50.0)) == bool(excused)
 
 
 def test_content_puts_the_limit_off_and_comments_do_not() -> None:
@@ -438,7 +484,7 @@ def test_comments_without_end_are_a_pause_that_is_too_long() -> None:
     assert it.heed(len(COMMENT), NOW + 32.0) == 0.0
     _, outcome = it.conclude(NOW + 32.0)
     assert isinstance(outcome, Failed)
-    assert "fell silent" in outcome.verdict.message
+    assert "paused too long" in outcome.verdict.message
 
 
 def test_content_without_end_meets_the_deadline() -> None:

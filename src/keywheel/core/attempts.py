@@ -384,7 +384,7 @@ def _narrow(life: _Life, lease: Lease, verdict: Verdict) -> None:
         tried.barred.add(lease.model)
     if row.name == UNCLEAR:
         tried.accounts.add(lease.account)
-    if verdict.lacks is not None:
+    if verdict.lacks and life.pool.roster.any_offers(verdict.lacks):
         tried.needs.add(verdict.lacks)
     if row.name == TOO_LONG:
         model = life.pool.roster.models.get(lease.model)

@@ -185,6 +185,10 @@ class Roster:
             yield from model.lanes.values()
             yield from model.access.values()
 
+    def any_offers(self, capability: str) -> bool:
+        """Whether the list names a capability at all: of price or allowed providers it tells nothing."""
+        return any(capability in state.model.can for state in self.models.values())
+
     def find(self, scope: Scope) -> tuple[Breaker, ...]:
         """The breakers of a scope by name: two for the provider and an account, none if there is no such thing."""
         match scope.kind:

@@ -167,8 +167,7 @@ class Exchange:
         hearing.begin(response.status, response.headers)
         finding: Finding = Stage.READING
         while finding is Stage.READING:
-            if hearing.streams:
-                response.set_silence(hearing.wait(clock()))
+            response.set_silence(hearing.wait(clock()))
             finding = hearing.hear(await response.read(), clock())
         return finding
 
@@ -235,4 +234,6 @@ class Exchange:
             except UpstreamError as error:
                 hearing.break_off(error.kind, clock())
                 more = False
+            paused = clock()
             await way.drain()
+            hearing.pardon(clock() - paused)

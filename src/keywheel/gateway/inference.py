@@ -27,6 +27,7 @@ from keywheel.gateway.upstream import Upstream
 from keywheel.gateway.waiting import KeepAlive, Receive, Watch
 from keywheel.problems import Problem
 from keywheel.wire.ask import Request, read, reading
+from keywheel.wire.hearing import Hearing
 from keywheel.wire.replies import error_event, is_openrouters
 
 Scope = Mapping[str, Any]
@@ -56,6 +57,12 @@ class Visit:
     code: str = ""
     outcome: str = "abandoned"
     overhead: float = 0.0
+    hearing: Hearing | None = None  # of the stream that is passed on
+
+    def end_badly(self, code: str, row: str) -> None:
+        """An answer that had begun did not come to its end."""
+        self.outcome, self.code = "failed", code
+        self.tries = (*self.tries[:-1], self.tries[-1]._replace(row=row))
 
 
 class ClientGone(Exception):
@@ -222,7 +229,7 @@ class Inference:
     async def _send_stream(
         self, visit: Visit, served: Served, exchange: Exchange, stream: Stream
     ) -> None:
-        visit.status = 200
+        visit.status, visit.hearing = 200, stream.hearing
         outlet = visit.outlet
         try:
             if not outlet.started:
@@ -232,10 +239,9 @@ class Inference:
             raise
         outcome = await exchange.pipe(stream, outlet)
         if isinstance(outcome, Failed):
-            visit.outcome, visit.code = "failed", outcome.verdict.label
-            visit.tries = (*visit.tries[:-1], visit.tries[-1]._replace(row=outcome.verdict.label))
+            visit.end_badly(outcome.verdict.label, outcome.verdict.label)
         elif isinstance(outcome, Abandoned):
-            visit.outcome, visit.code = "failed", "deadline_exceeded"
+            visit.end_badly("deadline_exceeded", "abandoned")
         else:
             visit.outcome = "ok"
         await outlet.finish()
@@ -244,16 +250,21 @@ class Inference:
         visit.status, visit.code, visit.outcome = problem.status, problem.code, "failed"
         if visit.outlet.started:
             # comments or content are out already: the error follows in the stream
-            event = error_event(
-                self.dialect, status=problem.status, code=problem.code, message=problem.message,
-                openrouter=self._openrouter,
-            )  # fmt: skip
-            await visit.outlet.finish(event)
+            await visit.outlet.finish(self._event(visit.hearing, problem))
             return
-        body = problem.body(self.dialect, self._path)
+        body = problem.body(self.dialect, self._path, visit.request_id)
         headers = {"x-request-id": visit.request_id, "x-keywheel-attempts": str(len(visit.tries))}
         await visit.outlet.respond(
             problem.status, (*PLAIN, *raw(headers | problem.headers())), body
+        )
+
+    def _event(self, hearing: Hearing | None, problem: Problem) -> bytes:
+        told = problem.status, problem.code, problem.message
+        if hearing:
+            return hearing.event(*told)
+        status, code, message = told
+        return error_event(
+            self.dialect, status=status, code=code, message=message, openrouter=self._openrouter
         )
 
     async def _cut_short(self, visit: Visit, problem: Problem) -> None:

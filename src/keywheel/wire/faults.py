@@ -202,7 +202,7 @@ def _decide(seen: Evidence, now: float) -> Verdict:
         lacks=rule.lacks,
         day_limit=_day_limit(seen) if row.charge is Charge.DAY else None,
         user=said.user,
-        passthrough=row.name in PASSED_ON and said.found,
+        passthrough=row.name in PASSED_ON and (said.found or row.name != "other-4xx"),
     )
 
 

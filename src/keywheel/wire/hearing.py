@@ -33,6 +33,7 @@ HEAD = (
     4 * 1024
 )  # bytes of a plain answer in which its model is looked for: it stands before what was said
 MAX_ERROR = 64 * 1024  # bytes of an error body that are looked at
+REFUSAL = 5.0  # seconds for the body of a refusal, whose status says enough
 MAX_HELD = 64 * 1024  # bytes and …
 MAX_HELD_EVENTS = 64  # … events before the first content (rule A.7)
 SHORTEST = 0.001  # seconds: a time-out is never zero, which would mean none
@@ -148,11 +149,17 @@ class Hearing:
             self.scanner = Scanner(self._dialect)
 
     def wait(self, now: float) -> float:
-        """Seconds that the next piece of the body may take."""
-        if not self.streams:
-            return self.patience
+        """Seconds that the next piece of the body may take. Bytes that say nothing do not prolong it."""
         times = self._times
-        return max(SHORTEST, min(times.began + times.first_content, times.deadline) - now)
+        if self.streams:
+            due = times.began + times.first_content
+        elif self._status != 200:
+            due = self._due = self._due or min(times.began + self.patience, now + REFUSAL)
+        elif self._stream or not self.held or self.held.isspace():
+            due = times.began + self.patience
+        else:
+            return self.patience
+        return max(SHORTEST, min(due, times.deadline) - now)
 
     def hear(self, piece: bytes, now: float) -> Finding:
         """The next piece of the body, or its clean end when it is empty."""
@@ -175,6 +182,8 @@ class Hearing:
             return self._refusal(now)  # the status of a refusal says enough
         if kind.startswith(_WAITS) and now >= self._times.deadline - NEAR:
             return Stage.EXPIRED
+        if kind == "timeout-silence":  # bytes may have come all the time
+            kind, detail = "timeout-content", ""
         verdict = judge_failure(kind, detail=detail)
         return Failed(verdict, now - self._times.began, unsent=unsent)
 
@@ -211,7 +220,7 @@ class Hearing:
             )
         if not piece or scanner.done or scanner.overflow or scanner.finish_error:
             flaw = scanner.end() or _COMPLETE
-            if flaw in _GOOD_ENDS:  # it says itself why there is no content
+            if flaw in _ENDS:  # it says itself why there is no content
                 return self._commit(now)
             return self._failed(judge_failure(_END_KINDS[flaw]), now)
         if len(self.held) > MAX_HELD or scanner.events > MAX_HELD_EVENTS:
@@ -251,6 +260,10 @@ class Hearing:
         self._flaw = "too-large" if left > 0.0 else self._late(now)
         return 0.0
 
+    def pardon(self, seconds: float) -> None:
+        """Whoever takes the pieces was slow for so long: the upstream is not to blame for that."""
+        self._due += seconds
+
     def break_off(self, kind: str, now: float) -> None:
         """The connection failed, for one of the reasons in `faults.FAILURES`."""
         late = kind == "timeout-silence" and now >= self._times.deadline - NEAR
@@ -258,28 +271,31 @@ class Hearing:
 
     def conclude(self, now: float) -> Ending:
         """The end of a stream, however it came. Never a second model's text."""
-        flaw = self._flaw or self.scanner.end() or _COMPLETE
+        end = self.scanner.end() or _COMPLETE
+        # With its reason to finish an answer is whole, however the connection ends.
+        flaw = end if self._flaw != "too-large" and end in _ENDS else self._flaw or end
         if flaw == _DEADLINE:
             text = "The deadline ended the answer."
-            return Ending(self._event(504, "deadline_exceeded", text), Abandoned("deadline"))
+            return Ending(self.event(504, "deadline_exceeded", text), Abandoned("deadline"))
         if flaw in _ENDS:
             tail = self.scanner.mend()
             return Ending(tail, self._answered(now, self.scanner.usage or NO_USAGE, _ENDS[flaw]))
         verdict = self._broken(flaw, now)
         code = verdict.upstream_code or "upstream_failed"
-        event = self._event(verdict.status or 502, code, verdict.message or verdict.row.signal)
+        event = self.event(verdict.status or 502, code, verdict.message or verdict.row.signal)
         return Ending(event, self._failed(verdict, now))
 
     def _late(self, now: float) -> str:
         """Bytes that keep coming never let a connection's own time limit ring."""
-        return _DEADLINE if now >= self._times.deadline else "timeout-silence"
+        return _DEADLINE if now >= self._times.deadline else "timeout-gap"
 
     def _broken(self, flaw: str, now: float) -> Verdict:
         error = self.scanner.error
         verdict = self._verdict(Phase.STREAM_MID, error, now) if error is not None else None
         return verdict or judge_failure(_END_KINDS.get(flaw, flaw), committed=True)
 
-    def _event(self, status: int, code: str, message: str) -> bytes:
+    def event(self, status: int, code: str, message: str) -> bytes:
+        """The event that ends this stream badly, as part of the answer that has begun."""
         return error_event(
             self._dialect.name,
             status=status,
@@ -323,7 +339,6 @@ _WAITS = ("timeout", "unreachable", "tls-handshake", "pool")
 _COMPLETE, _DEADLINE = "complete", "deadline"
 _MALFORMED = judge_failure("malformed")
 # The ends of a stream that are good, as `Scanner.end` calls them, with the row that tells of them.
-_GOOD_ENDS = (_COMPLETE, "done-missing")
 _ENDS = {
     _COMPLETE: "ok",
     "done-missing": "32 done-missing",

@@ -165,7 +165,8 @@ RULES: tuple[Rule, ...] = (
     rule("timeout", typed("timeout")),
     # 429: whoever is named first, the size of a limit last.
     rule("edge-refusal", code("1015", "1020")),
-    rule("edge-refusal", status(403, 429), not_json),
+    rule("edge-refusal", status(403), not_json),
+    rule("edge-refusal", status(429), either(in_html, both(not_json, says(text.EDGE_TEXT)))),
     rule("platform-minute", status(429), says(text.FREE_MINUTE)),
     rule("platform-day", status(429), says(text.FREE_DAY)),
     rule("model-capacity", status(429), says(text.MODEL_CAPACITY)),

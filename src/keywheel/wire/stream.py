@@ -292,7 +292,10 @@ def _pieces(event: bytes, text: Any, dialect: Dialect) -> tuple[bytes, ...]:
     """An event cut at its text; empty if the text stands anywhere where it may mean more than text."""
     if not isinstance(text, str) or '"' in text:
         return ()
-    pieces = event.split(msgspec.json.encode(text))
+    try:
+        pieces = event.split(msgspec.json.encode(text))
+    except UnicodeEncodeError:  # half of an emoji: its other half is in the next event
+        return ()
     if len(pieces) == 1 or not all(piece.endswith(dialect.texts) for piece in pieces[:-1]):
         return ()
     first, *between, last = pieces
