@@ -257,3 +257,11 @@ def test_an_error_in_anthropics_shape_names_its_request() -> None:
     problem = Problem(400, "invalid_request", "no")
     assert json.loads(problem.body("messages", request_id="r1"))["request_id"] == "r1"
     assert "request_id" not in json.loads(problem.body("chat", request_id="r1"))["error"]
+
+
+def test_a_request_that_had_all_its_attempts_is_not_repeated_by_the_sdk() -> None:
+    verdict = Verdict(ROWS["server-error"])
+    for spent in (True, False):
+        problem = told(Refused((TRY,) * 4, verdict, spent=spent))
+        assert (problem.status, problem.code) == (502, "upstream_failed")
+        assert (problem.headers().get("x-should-retry") == "false") == spent

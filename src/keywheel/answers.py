@@ -12,6 +12,8 @@ from keywheel.core.types import Abandoned, Failed
 from keywheel.errand import Passage, Reply
 from keywheel.errors import DeadlineExceeded, RequestFailed, UpstreamFailed
 from keywheel.wire.dialects import Usage, read_usage
+from keywheel.wire.envelope import parse
+from keywheel.wire.loose import mend, read
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,21 +42,22 @@ class _Said(msgspec.Struct):
     choices: list[_Choice] = []
 
 
-_decode = msgspec.json.Decoder(_Said).decode
+_SAID = msgspec.json.Decoder(_Said)
 
 
 def answer(reply: Reply) -> Answer:
     """A complete answer. Raises the `RequestFailed` that a problem is."""
     headers = _good(reply)
-    message = _read(reply.body)
+    body = mend(reply.body)
+    message = _read(body)
     return Answer(
         text="".join(choice.message.content or "" for choice in message),
         model=headers["x-keywheel-model"],
         key=headers["x-keywheel-key"],
-        usage=read_usage(reply.body) or Usage(),
+        usage=read_usage(body) or Usage(),
         attempts=int(headers["x-keywheel-attempts"]),
         request_id=headers["x-request-id"],
-        raw=msgspec.json.decode(reply.body),
+        raw=cast("dict[str, Any]", parse(body)),
     )
 
 
@@ -68,8 +71,8 @@ def _good(reply: Reply) -> Mapping[str, str]:
 
 def _read(payload: bytes) -> Iterable[_Choice]:
     try:
-        return _decode(payload).choices
-    except msgspec.DecodeError:
+        return read(payload, _SAID).choices
+    except ValueError:
         return ()
 
 

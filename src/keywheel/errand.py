@@ -22,7 +22,7 @@ from keywheel.secret import Veiled
 from keywheel.wire.ask import Request, read
 from keywheel.wire.dialects import DIALECTS
 from keywheel.wire.hearing import Finding, Hearing, Stage, Times
-from keywheel.wire.replies import models_body
+from keywheel.wire.replies import model_body, models_body
 
 WRITE, POOL = 10.0, 2.0  # seconds (rule A.7)
 IDENTITY = (b"accept-encoding", b"identity")
@@ -316,4 +316,4 @@ def _model(engine: Engine, id: str) -> Reply:
     found = listing.find(engine, id)
     if isinstance(found, Problem):
         return _said(found)
-    return Reply(200, {"content-type": JSON}, listing.encode({"data": found}))
+    return Reply(200, {"content-type": JSON}, model_body(found))

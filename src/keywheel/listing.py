@@ -7,6 +7,7 @@ import msgspec
 
 from keywheel.engine import Engine
 from keywheel.problems import Problem
+from keywheel.wire.loose import to_mapping, to_strings
 from keywheel.wire.menu import AUTO, PREFIX
 from keywheel.wire.models import Entry
 from keywheel.wire.replies import auto_entry
@@ -16,13 +17,11 @@ class _Id(msgspec.Struct):
     id: str
 
 
-class _Architecture(msgspec.Struct):
-    input_modalities: list[str] = []
-
-
 class _Features(msgspec.Struct):
-    architecture: _Architecture = msgspec.field(default_factory=_Architecture)
-    supported_parameters: list[str] = []
+    """May be missing or of another type."""
+
+    architecture: Any = None
+    supported_parameters: Any = None
 
 
 _decode_id = msgspec.json.Decoder(_Id).decode
@@ -72,8 +71,11 @@ def _wheel(id: str, what: str, members: list[Entry]) -> dict[str, Any]:
         id,
         f"keywheel: {what}",
         max((entry.model.context for entry in members), default=0),
-        inputs=_union(["text"], *(f.architecture.input_modalities for f in features)),
-        parameters=_union(*(f.supported_parameters for f in features)),
+        inputs=_union(
+            ["text"],
+            *(to_strings(to_mapping(f.architecture).get("input_modalities")) for f in features),
+        ),
+        parameters=_union(*(to_strings(f.supported_parameters) for f in features)),
     )
 
 

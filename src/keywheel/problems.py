@@ -120,7 +120,8 @@ def _failed(refused: Refused, verdict: Verdict) -> Problem:
     )
     status = 503 if verdict.row.status == 503 else 502
     code = "upstream_failed" if verdict.row.fault else verdict.row.code
-    final = verdict.row.fault is Fault.CLIENT
+    # SDKs that repeat what had all its attempts would make twelve of four.
+    final = refused.spent or verdict.row.fault is Fault.CLIENT
     return Problem(status, code, message, final=final, extra={"row": verdict.label})
 
 

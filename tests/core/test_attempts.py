@@ -305,7 +305,7 @@ def test_an_ask_may_use_four_attempts() -> None:
     result = refused(world.live())
     assert len(world.leases) == 4
     assert result.verdict is not None
-    assert not result.expired
+    assert (result.expired, result.spent) == (False, True)
 
 
 def test_the_number_of_attempts_is_a_setting() -> None:

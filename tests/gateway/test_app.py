@@ -427,6 +427,21 @@ async def test_head_is_answered_like_get() -> None:
     assert reply.status == 200
 
 
+@pytest.mark.parametrize(("status", "told"), [(400, 400), (403, 502), (200, 400)])
+async def test_half_a_surrogate_pair_in_an_error_of_the_upstream_can_be_told(
+    status: int, told: int
+) -> None:
+    error = {"code": max(status, 400), "message": "No \ud83d", "type": "\ude00"}
+    body = json.dumps({"error": error, "user_id": "\ud83d"}).encode()
+    it = app(upstream=FakeUpstream(lambda: Scripted(status, body=body)))
+    reply = await it.call("POST", "/v1/chat/completions", (HOST, JSON), HELLO)
+    assert reply.status == told
+    assert r"No \ud83d" in reply.json["error"]["message"]
+    name = reply.headers["x-request-id"]
+    for path in (f"/admin/explain/{name}", "/admin/stats", "/admin/state"):
+        assert (await it.call("GET", path)).status == 200
+
+
 async def test_what_goes_wrong_inside_is_a_500_that_tells_nothing(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -119,6 +119,14 @@ def test_every_dialect_is_served(way: Way, path: str) -> None:
     assert reply.status_code == 200, reply.text
 
 
+def test_embeddings_come_in_one_piece_when_a_stream_is_asked_for(way: Way) -> None:
+    reply = way.send("POST", BASE + "/embeddings", json={"input": "Hello", "stream": True})
+    assert reply.status_code == 200, reply.text
+    assert reply.headers["content-type"] == "application/json"
+    assert reply.json()["data"][0]["embedding"]
+    assert totals(way.wheel.engine)["failed"] == 0
+
+
 def test_models_come_from_the_wheel(way: Way) -> None:
     listed = way.send("GET", BASE + "/models").json()["data"]
     assert listed[0]["id"] == "auto"

@@ -28,7 +28,10 @@ def sent(request: Request) -> dict[str, Any]:
     return json.loads(request.with_model(MODEL))
 
 
-@pytest.mark.parametrize("dialect", SPEECHES)
+STREAMS = [name for name in SPEECHES if name != "embeddings"]
+
+
+@pytest.mark.parametrize("dialect", STREAMS)
 def test_every_dialect_reads_and_writes(dialect: str) -> None:
     request = ask(dialect, model="auto", stream=True, temperature=0.5)
     assert (request.dialect, request.model, request.stream) == (dialect, "auto", True)
@@ -37,6 +40,17 @@ def test_every_dialect_reads_and_writes(dialect: str) -> None:
     assert not request.restricted
     expected = HELLO[dialect] | {"model": MODEL, "stream": True, "temperature": 0.5}
     assert sent(request) == expected
+
+
+@pytest.mark.parametrize("stream", [True, False, None, "yes"])
+@pytest.mark.parametrize("passthrough", [True, False])
+def test_embeddings_never_stream_whatever_is_asked_for(stream: Any, passthrough: bool) -> None:
+    fields = {"stream": stream, "stream_options": {"include_usage": True}, "dimensions": 9}
+    body = json.dumps(HELLO["embeddings"] | fields).encode()
+    request = read(body, "embeddings", passthrough=passthrough)
+    assert not request.stream
+    assert request.dropped == ("stream", "stream_options")
+    assert sent(request) == HELLO["embeddings"] | {"model": MODEL, "dimensions": 9}
 
 
 def test_defaults_of_a_bare_request() -> None:

@@ -174,6 +174,23 @@ def test_half_surrogates_are_json_all_the_same() -> None:
     assert parse(b'{"a":"\\ud83d"}') == {"a": "\ud83d"}
 
 
+@pytest.mark.parametrize("form", ["plain", "in a string", "of the provider"])
+def test_half_a_surrogate_pair_changes_nothing_of_what_an_error_is(form: str) -> None:
+    error: dict[str, Any] = {
+        "code": 429,
+        "message": "free-models-per-day \ud83d",
+        "metadata": {"error_type": "rate_limit_exceeded", "provider_name": "\ude00"},
+    }
+    if form == "of the provider":
+        error["metadata"]["raw"] = json.dumps({"error": {"message": "busy \ud83d"}})
+    inner = json.dumps(error) if form == "in a string" else error
+    found = read_body(json.dumps({"error": inner, "user_id": "\ud83d"}).encode())
+    assert (found.form, found.found) == (Form.JSON, True)
+    assert (found.code, found.type) == ("429", "rate_limit_exceeded")
+    assert clean(found.message) == r"free-models-per-day \ud83d"
+    assert clean(found.raw) == (r"busy \ud83d" if form == "of the provider" else "")
+
+
 @pytest.mark.parametrize(
     ("shown", "said"),
     [

@@ -252,6 +252,14 @@ def test_a_privacy_refusal_of_a_restricted_ask_blames_the_ask() -> None:
 # --- no answer -------------------------------------------------------------------------------------
 
 
+def test_bytes_that_came_all_the_time_are_no_silence() -> None:
+    it = plain()
+    assert hear(it, [b" "] * 9) is Stage.READING
+    finding = it.lose("timeout-silence", NOW + 60.0, detail="nothing for 0.001 s")
+    assert isinstance(finding, Failed)
+    assert (row(finding), finding.verdict.message) == ("timeout", "no content in time")
+
+
 def test_a_connection_that_fails_says_whether_anything_was_sent() -> None:
     it = Hearing(CHAT, TIMES)
     finding = it.lose("unreachable", NOW + 0.5, detail="refused", unsent=True)

@@ -1,6 +1,7 @@
 """The model list: what is free, what chats, in which order; and the facts of a key."""
 
 import json
+import random
 from math import inf
 from pathlib import Path
 from typing import Any
@@ -8,7 +9,7 @@ from typing import Any
 import pytest
 
 from keywheel.wire.facts import KeyFacts, read_balance, read_key
-from keywheel.wire.loose import BadCatalogue
+from keywheel.wire.loose import BadCatalogue, mend
 from keywheel.wire.models import (
     UNKNOWN_CONTEXT,
     UNKNOWN_SIZE,
@@ -236,6 +237,62 @@ def test_garbage_is_refused_as_a_whole(payload: bytes) -> None:
     assert caught.value.reason
 
 
+@pytest.mark.parametrize(
+    ("said", "read"),
+    [
+        (rb"\ud83d", "\ufffd"),
+        (rb"\uDE00 and more", "\ufffd and more"),
+        (rb"\ud83d\n\ude00", "\ufffd\n\ufffd"),
+        (rb"\ud83d\u0041", "\ufffdA"),
+        (rb"\ud83d\ud83d\ude00\ud83d", "\ufffd\U0001f600\ufffd"),
+        (rb"\\ud83d \\\ud83d", "\\ud83d \\\ufffd"),
+        (rb"\"\\\"\ud83d\\ude00", '"\\"\ufffd\\ude00'),
+        (b"\xff\xed\xa0\xbd \xc3\xa9", "\ufffd\ufffd\ufffd\ufffd \xe9"),
+    ],
+)
+@pytest.mark.parametrize("member", ["name", "description"])
+def test_what_no_text_can_hold_spoils_no_more_than_itself(
+    member: str, said: bytes, read: str
+) -> None:
+    odd = json.dumps(served(name="B")).encode()[:-1] + b',"%b":"%b"}' % (member.encode(), said)
+    plain = json.dumps(served("c/d:free", description="\U0001f600 \\ud83d")).encode()
+    first, second = read_models(b'{"data":[%b,%b]}' % (odd, plain))
+    assert json.loads(bytes(first.raw))[member] == read  # a client reads it, too
+    assert first.name == (read if member == "name" else "B")
+    assert bytes(second.raw) == plain
+    assert first.why_not is second.why_not is None
+
+
+def test_only_halves_of_surrogate_pairs_are_mended() -> None:
+    rng = random.Random(5)
+    pieces = (
+        r"\ud83d",
+        r"\uDBFF",
+        r"\ude00",
+        r"\uDfFf",
+        r"\u0041",
+        r"\uFFFF",
+        r"\\",
+        r"\"",
+        r"\n",
+        "u",
+        "d83d",
+        "é",
+    )
+    for _ in range(3_000):
+        said = '"' + "".join(rng.choices(pieces, k=rng.randint(1, 8))) + '"'
+        read = "".join(
+            "\ufffd" if "\ud800" <= char <= "\udfff" else char for char in json.loads(said)
+        )
+        assert json.loads(mend(said.encode())) == read, said
+
+
+def test_half_a_surrogate_pair_in_an_id_leaves_that_model_out() -> None:
+    listing = read_listing(b'{"data":[{"id":"a/\\ud83d"},{"id":"c/d"}]}')
+    assert [entry.id for entry in listing.entries] == ["c/d"]
+    assert listing.skipped == {"odd id": 1}
+
+
 def test_a_list_that_is_too_big_is_not_even_read() -> None:
     with pytest.raises(BadCatalogue, match="more than 100"):
         read_models(REAL, max_size=100)
@@ -380,6 +437,11 @@ def test_everything_about_a_key_is_optional() -> None:
     assert key() == KeyFacts()
     odd = {"free_model_daily_requests": [], "is_free_tier": 1, "budgets": "x", "limit": "x"}
     assert key(**odd, expires_at=5) == KeyFacts()
+
+
+def test_half_a_surrogate_pair_hides_no_fact_of_a_key() -> None:
+    assert key(**KEY | {"label": "\ud83d", "novelty": "\ude00"}) == key(**KEY)
+    assert key(creator_user_id="user\ud83d").account_id == "user\ufffd"
 
 
 @pytest.mark.parametrize("name", ["is_management_key", "is_provisioning_key"])

@@ -13,6 +13,7 @@ from keywheel.wire.replies import (
     error_event,
     is_openrouters,
     keepalive,
+    model_body,
     models_body,
 )
 from keywheel.wire.stream import Scanner
@@ -234,3 +235,15 @@ def test_our_own_entry_has_every_member_that_openrouter_demands() -> None:
         "max_completion_tokens": 500,
         "is_moderated": False,
     }
+
+
+def test_one_model_is_found_where_each_api_looks_for_it() -> None:
+    raw = b'{"id": "a/b:free", "created": 7, "pricing": {"prompt": "0"}}'
+    told = json.loads(model_body(msgspec.Raw(raw)))
+    assert told["data"] == json.loads(raw)
+    assert (told["id"], told["object"], told["created"], told["owned_by"]) == (
+        "a/b:free",
+        "model",
+        7,
+        "a",
+    )

@@ -140,6 +140,11 @@ def test_an_event_that_differs_in_more_than_its_text_is_decoded(
     assert {name: getattr(scanner, name) for name in changes} == changes
 
 
+def test_half_an_emoji_passes_unchanged() -> None:
+    raw = chunk({"content": "X"}).replace(b"X", rb"\ud83d") + chunk({"content": "y"})
+    assert Scanner(CHAT).feed(raw) == raw
+
+
 def test_a_text_that_also_stands_elsewhere_is_no_mould() -> None:
     scanner = Scanner(CHAT)
     scanner.feed(chunk({"content": "m"}) + chunk({"content": "gen-1"}, id="gen-2"))

@@ -120,12 +120,13 @@ class Served(NamedTuple):
 
 
 class Refused(NamedTuple):
-    """The ask ends without an answer, because of the last failure, for want of a lane, or by its deadline."""
+    """The ask ends without an answer: its last attempt failed, it has no lane, its deadline came, or it is `spent`."""
 
     tries: tuple[Try, ...]
     verdict: Verdict | None = None
     no_lane: NoLane | None = None
     expired: bool = False
+    spent: bool = False
 
 
 Result = Served | Refused
@@ -146,17 +147,11 @@ class _Life:
     owed: bool = False  # the latest one did: the next is paid from the retry budget
     repeated: bool = False
     unreached: bool = False
-    suspects: dict[str, set[str]] = field(
-        default_factory=dict[str, set[str]]
-    )  # row → keys it refused
+    # Rows, each with the keys that it refused.
+    suspects: dict[str, set[str]] = field(default_factory=dict[str, set[str]])
     first_refusal: Verdict | None = None
     last: Verdict | None = None
     waited: float = 0.0
-
-    @property
-    def left(self) -> float:
-        """Seconds to the deadline."""
-        return self.ask.deadline - self.now
 
     def end(self, verdict: Verdict | None = None, *, expired: bool = False) -> Refused:
         """The ask ends by a failure: this one, or the one that tells most."""
@@ -165,7 +160,12 @@ class _Life:
 
     def serve(self, lease: Lease) -> Served:
         """The ask has its answer."""
-        return Served(lease, (*self.tries, Try(lease.key, lease.account, lease.model, "ok", 0.0)))
+        self.note(lease, "ok", 0.0)
+        return Served(lease, tuple(self.tries))
+
+    def note(self, lease: Lease, row: str, elapsed: float) -> None:
+        """An attempt is over, or carries on as the answer."""
+        self.tries.append(Try(lease.key, lease.account, lease.model, row, elapsed))
 
 
 def attempts(
@@ -214,12 +214,12 @@ def _live(life: _Life) -> Generator[Step, Report, Result]:
 
 
 def _may_not_start(life: _Life) -> Refused | None:
-    left = life.left
+    left = life.ask.deadline - life.now
     if left <= 0 or (life.tries and left < MIN_LEFT):
         return life.end(expired=True)
     allowed = _allowed(life)
     if life.charged >= allowed or (life.owed and life.pool.budget.left(life.now) < 1):
-        return life.end()
+        return life.end()._replace(spent=True)
     if life.tries:
         life.tried.left = left
     life.tried.last_attempt = life.charged + 1 >= allowed
@@ -281,7 +281,7 @@ def _is_worth_waiting(life: _Life, choice: NoLane) -> bool:
     if choice.at is None:
         return False
     patience = max(life.pool.policy.limits.max_queue, life.ask.max_wait) - life.waited
-    return choice.at - life.now <= min(patience, life.left - MIN_LEFT)
+    return choice.at <= min(life.now + patience, life.ask.deadline - MIN_LEFT)
 
 
 def _wait(life: _Life, until: float, ticket: Ticket) -> Generator[Step, Report, None]:
@@ -306,8 +306,7 @@ def _turn_away(life: _Life, lease: Lease) -> None:
     """Another worker was faster: this ask looks elsewhere. It was no attempt."""
     life.pool.undo(lease)
     account = life.pool.account_of(lease.key)
-    siblings = [key.name for key in account.keys] if account else []
-    life.tried.keys.update((lease.key, *siblings))
+    life.tried.keys.update([lease.key, *(key.name for key in (account.keys if account else ()))])
 
 
 def _pay(life: _Life) -> None:
@@ -325,7 +324,10 @@ def _judge(life: _Life, lease: Lease, report: Ended | Expired) -> Result | None:
     if isinstance(outcome, Failed):
         return _fall_back(life, lease, outcome)
     life.events.extend(life.pool.settle(lease, outcome, life.now))
-    return life.serve(lease) if isinstance(outcome, Answered) else life.end(expired=True)
+    if isinstance(outcome, Answered):
+        return life.serve(lease)
+    life.note(lease, "abandoned", life.now - lease.at)
+    return life.end(expired=True)
 
 
 def _cut_off(life: _Life, report: Expired) -> Failed | Abandoned:
@@ -342,7 +344,7 @@ def _fall_back(life: _Life, lease: Lease, failed: Failed) -> Refused | None:
     verdict, events = life.pool.fail(lease, failed, life.now)
     life.events.extend(events)
     life.last = verdict
-    life.tries.append(Try(lease.key, lease.account, lease.model, verdict.label, failed.elapsed))
+    life.note(lease, verdict.label, failed.elapsed)
     _use_up(life, lease, verdict)
     row = verdict.row
     if row.retry is Retry.RETURN:

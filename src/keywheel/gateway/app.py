@@ -27,7 +27,7 @@ from keywheel.gateway.upstream import Upstream
 from keywheel.gateway.waiting import Receive
 from keywheel.problems import Problem
 from keywheel.wire.dialects import DIALECTS
-from keywheel.wire.replies import models_body
+from keywheel.wire.replies import model_body, models_body
 
 if TYPE_CHECKING:
     from keywheel.gateway.peers import Peers
@@ -197,7 +197,9 @@ class Gateway:
 
     async def _model(self, request: Request) -> Response:
         found = listing.find(self._engine, request.path_params["id"])
-        return _answer(request, found) if isinstance(found, Problem) else _json({"data": found})
+        if isinstance(found, Problem):
+            return _answer(request, found)
+        return Response(model_body(found), media_type="application/json")
 
     # --- errors ----------------------------------------------------------------------------------
 

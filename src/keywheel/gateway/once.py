@@ -19,6 +19,7 @@ from keywheel.gateway.upstream import Upstream
 from keywheel.hints import OWN_HEADERS
 from keywheel.problems import Problem
 from keywheel.wire.ask import read
+from keywheel.wire.loose import read as read_json
 
 PATIENCE = 15.0  # seconds for the first look at models and keys
 NO_CONNECTION = {ROWS["unreachable"].name, ROWS["bad-certificate"].name}
@@ -49,7 +50,7 @@ class _Chunk(msgspec.Struct):
     choices: list[_Choice] = []
 
 
-_decode = msgspec.json.Decoder(_Chunk).decode
+_CHUNK = msgspec.json.Decoder(_Chunk)
 
 
 def ask(engine: Engine, prompt: str, model: str, show: Show) -> Answer:
@@ -118,7 +119,7 @@ async def _listen(exchange: Exchange, stream: Stream, answer: Answer, show: Show
 
 def _text(payload: bytes) -> str:
     try:
-        chunk = _decode(payload)
-    except msgspec.DecodeError:
+        chunk = read_json(payload, _CHUNK)
+    except ValueError:
         return ""
     return "".join(choice.delta.content or "" for choice in chunk.choices)

@@ -24,13 +24,17 @@ MAX_ID = 256  # characters of a conversation's id; longer ones are ignored (rout
 
 
 class Speech(NamedTuple):
-    """Where a dialect keeps what routing needs: the prompt, the bound of the answer, the wanted shape."""
+    """Where a dialect keeps what routing needs: the prompt, the bound of the answer, the wanted shape.
+
+    `foreign`: members of other dialects. They are not sent, since the upstream would not do as they say.
+    """
 
     gather: Callable[[Fields, Prompt], None]
     reply: tuple[str, ...] = ()
     shape: tuple[str, ...] = ()
     reasoning: str = "reasoning"
     needs: frozenset[str] = frozenset()
+    foreign: frozenset[str] = frozenset()
 
 
 SPEECHES: Mapping[str, Speech] = {
@@ -42,7 +46,11 @@ SPEECHES: Mapping[str, Speech] = {
     "messages": Speech(
         prompts.read_anthropic, ("max_tokens",), ("output_config", "format"), "thinking"
     ),
-    "embeddings": Speech(prompts.read_embeddings, needs=frozenset({"embeddings"})),
+    "embeddings": Speech(
+        prompts.read_embeddings,
+        needs=frozenset({"embeddings"}),
+        foreign=frozenset({"stream", "stream_options"}),
+    ),
 }
 
 # Wanted shapes; `grammar` and `python` are other values of the same parameter.
@@ -170,6 +178,9 @@ def reading(
     speech = SPEECHES[dialect]
     _check_count(fields)
     sent, dropped = pay_no(fields)
+    if not speech.foreign.isdisjoint(sent):
+        dropped += tuple(name for name in sent if name in speech.foreign)
+        sent = {name: raw for name, raw in sent.items() if name not in speech.foreign}
     if not passthrough:
         sent, undocumented = _documented(sent, dialect)
         dropped += undocumented
@@ -183,7 +194,7 @@ def reading(
     named = _conversation(fields, session)
     return Request(
         dialect=dialect,
-        stream=bool(value(fields, "stream", _BOOL)),
+        stream=bool(value(sent, "stream", _BOOL)),
         model=model,
         models=_models(fields, model),
         tokens=tokens,

@@ -1,15 +1,21 @@
 """Values of the upstream's JSON, read without trusting them: what is missing or of another type is None or empty."""
 
+import re
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from decimal import Decimal, InvalidOperation
 from math import isfinite
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
-import msgspec
 from msgspec.json import Decoder
 
+T = TypeVar("T")
 MAX_SIZE = 1 << 24  # bytes of a payload, requirement C17; the real model list has about 2 MB
+
+# Group 1 is no half: escaped backslashes, so that `\\ud83d` stays what it is, or a whole surrogate pair.
+_HALF = re.compile(
+    rb"\\(?:(\\(?:\\\\)*|u[dD][89abAB][\da-fA-F]{2}\\u[dD][c-fC-F][\da-fA-F]{2})|u[dD][89a-fA-F][\da-fA-F]{2})"
+)
 
 
 class BadCatalogue(Exception):
@@ -25,9 +31,26 @@ def decode(payload: bytes, decoder: Decoder[Any], max_size: int) -> Any:
     if len(payload) > max_size:
         raise BadCatalogue(f"{len(payload)} bytes are more than {max_size}")
     try:
-        return decoder.decode(payload)
-    except (msgspec.DecodeError, UnicodeDecodeError, RecursionError) as error:
+        return read(payload, decoder)
+    except (ValueError, RecursionError) as error:
         raise BadCatalogue(f"not the expected JSON: {error}") from None
+
+
+def read(payload: bytes, decoder: Decoder[T]) -> T:
+    """Decode JSON; one text that can be none does not make the rest unreadable. Raises ValueError or RecursionError."""
+    try:
+        if not payload.isascii():
+            str(payload, "utf-8")  # what is not decoded is not checked either
+        return decoder.decode(payload)
+    except ValueError:
+        return decoder.decode(mend(payload))
+
+
+def mend(payload: bytes) -> bytes:
+    """JSON with U+FFFD for what no text can hold: halves of surrogate pairs, and bytes that are not UTF-8."""
+    if not payload.isascii():
+        payload = payload.decode("utf-8-sig", "replace").encode()
+    return _HALF.sub(lambda found: found[0] if found[1] else rb"\ufffd", payload)
 
 
 def to_amount(price: Any) -> Decimal | None:

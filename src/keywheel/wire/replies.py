@@ -137,6 +137,13 @@ def models_body(entries: Iterable[msgspec.Raw | Mapping[str, Any]]) -> bytes:
     return _encode({"data": data, "total_count": len(data), "links": links, "object": "list"})
 
 
+def model_body(entry: msgspec.Raw | Mapping[str, Any]) -> bytes:
+    """The answer of `GET /models/{id}`: the entry in `data`, as OpenRouter has it, and around it as OpenAI does."""
+    fields = msgspec.json.decode(msgspec.json.encode(entry), type=dict[str, msgspec.Raw])
+    owner = msgspec.json.decode(fields["id"], type=str).partition("/")[0]
+    return _encode({**fields, "object": "model", "owned_by": owner, "data": entry})
+
+
 def auto_entry(  # noqa: PLR0913 - the few members of a model that differ from one such entry to another
     id: str,
     name: str,
