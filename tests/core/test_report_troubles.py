@@ -8,7 +8,7 @@ from keywheel.core.findings import findings
 from keywheel.core.pool import Pool
 from keywheel.core.stats import Stats
 from keywheel.core.troubles import SEVERITIES, WORDS, Trouble, trouble
-from keywheel.core.types import Answered, Ask, Finished, Kind, Scope
+from keywheel.core.types import Answered, Ask, Finished, Kind, Reopened, Scope
 from tests.core.build import (
     MIDNIGHT,
     NOON,
@@ -115,6 +115,15 @@ def test_privacy_settings_that_hide_models_are_told_once_for_the_account() -> No
     assert "hide 2 free model(s)" in found.cause
     assert "settings/privacy" in found.action
     assert (found.since, found.until) == (NOON, NOON + 86_400)
+
+
+def test_models_that_the_settings_show_again_are_open_at_once() -> None:
+    made = pool(models=["m1", "m2"])
+    made.see_models("k1", frozenset({"m1"}), NOON)
+    shown = made.see_models("k1", frozenset({"m1", "m2"}), NOON + 60)
+    assert [(type(event), event.scope.name) for event in shown] == [(Reopened, "a1+m2")]
+    assert "privacy-settings" not in told(made)
+    assert made.see_models("nobody", frozenset(), NOON) == ()
 
 
 def test_negative_credits() -> None:

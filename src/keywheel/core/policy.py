@@ -33,7 +33,7 @@ class Limits:
     first_content_reasoning: float = 60.0
     gap: float = 30.0  # between contents of a stream
     silence: float = 90.0  # without any byte
-    keepalive: float = 15.0  # nothing sent to the client for this long: comments begin
+    keepalive: float = 15.0  # no content for this long, and none before: comments begin
     fallback: Literal["auto", "never"] = "auto"
     refund_unsent: bool = True  # a request of which no byte left gives its quota back
 

@@ -91,7 +91,7 @@ _TABLE = (
         provenance=_A, shrinks=True),
     Row("21", "unclear-429", "429 that names nobody",
         Fault.LANE, Retry.NEXT_MODEL, Kind.LANE, seconds=30, provenance=_H),
-    Row("22", "edge-refusal", "429 or 403 from the edge: not JSON, 1015, 1020",
+    Row("22", "edge-refusal", "429 from the edge: HTML, 1015, 1020; 403 that is not JSON",
         Fault.PROVIDER, Retry.RETURN, Kind.PROVIDER, least=60, ladder=Ladder(60, 600), length=Length.SAID,
         provenance=_A, alarm=True, status=503),
     Row("23", "server-error", "500, `server`, `unmapped`",
