@@ -166,6 +166,21 @@ def test_the_asks_own_fault_is_passed_on_with_the_upstreams_words() -> None:
     assert problem.headers()["x-should-retry"] == "false"
 
 
+@pytest.mark.parametrize(
+    ("row", "said", "code"),
+    [
+        ("content-refused", {"upstream_code": "403"}, "content_policy_violation"),
+        ("cannot-afford-this", {"upstream_type": "payment_required"}, "payment_required"),
+        ("capability", {"upstream_code": "404"}, "upstream_failed"),
+        ("bad-request", {"upstream_type": "string_too_long"}, "invalid_request"),
+    ],
+)
+def test_an_error_that_is_passed_on_has_our_code_or_else_the_upstreams(
+    row: str, said: dict[str, str], code: str
+) -> None:
+    assert failed(row, passthrough=True, status=404, **said).code == code
+
+
 @pytest.mark.parametrize("status", [200, 500, 0])
 def test_what_is_passed_on_is_never_a_success_or_our_failure(status: int) -> None:
     problem = failed("context-too-long", passthrough=True, status=status)

@@ -107,10 +107,16 @@ def _passed_on(verdict: Verdict) -> Problem:
     status = verdict.status if 400 <= verdict.status < 500 else verdict.row.status
     if verdict.row.code == "context_too_long":
         status = 400
+    own = (verdict.upstream_type, verdict.upstream_code)
+    word = next((word for word in own if word and not word.isdigit()), "upstream_failed")
+    code = verdict.row.code if verdict.row.code != "upstream_failed" else word
     return Problem(
-        status, verdict.row.code, verdict.message or verdict.row.signal, final=True,
+        status,
+        code,
+        verdict.message or verdict.row.signal,
+        final=True,
         extra={"row": verdict.label},
-    )  # fmt: skip
+    )
 
 
 def _failed(refused: Refused, verdict: Verdict) -> Problem:

@@ -46,7 +46,7 @@ _TABLE = (
         Fault.MODEL, Retry.NEXT_MODEL, Kind.MODEL, ladder=Ladder(15, 300), length=Length.SAID,
         provenance=_A, window=Window.FULL),
     Row("9", "content-refused", "`content_policy_violation`, `refusal`, moderation or guardrail; not offered to other models",
-        Fault.CLIENT, Retry.RETURN, status=403, code="upstream_failed"),
+        Fault.CLIENT, Retry.RETURN, status=403, code="content_policy_violation"),
     Row("10", "bad-key", "401, `authentication`",
         Fault.KEY, Retry.NEXT_KEY, Kind.KEY, length=Length.CHECKED, provenance=_A, rotates=True, alarm=True),
     Row("11", "no-credits", "402: the account has no credits, or a negative balance",
