@@ -417,6 +417,13 @@ async def test_wrong_methods_and_paths(
     assert reply.headers["x-should-retry"] == "false"
 
 
+async def test_an_unknown_path_is_told_what_is_served() -> None:
+    message = (await app().call("POST", "/v1/nothing")).json["error"]["message"]
+    assert message.startswith("/v1/nothing is not served. Served: /v1/chat/completions, ")
+    assert "/v1/models/{id}, " in message
+    assert "admin" not in message
+
+
 async def test_websockets_are_not_served() -> None:
     with pytest.raises(RuntimeError, match="websocket is not served"):
         await app().gateway({"type": "websocket"}, None, None)  # pyright: ignore[reportArgumentType]

@@ -218,8 +218,9 @@ class Gateway:
                 final=True,
             )
             return _answer(request, problem, {"allow": allowed})
-        served = sorted({*self._hot, *(path for _, path in self._lines)})
-        message = f"{path} is not served. Served: {', '.join(served)}."
+        served = {path.replace(":path", "") for path in (*self._hot, *(p for _, p in self._lines))}
+        api = ", ".join(sorted(each for each in served if each.startswith("/v1/")))
+        message = f"{path} is not served. Served: {api}, the same under /api/v1, and a page at /."
         return _answer(request, Problem(404, "not_found", message, final=True))
 
     async def _own_error(self, request: Request, _error: Exception) -> Response:
