@@ -331,6 +331,12 @@ async def test_a_tunnel_is_refused() -> None:
         assert await Client().refused(head) == (400, "invalid_request")
 
 
+async def test_another_version_in_the_request_line_is_refused() -> None:
+    for version in (b"2.0", b"0.9", b"1.2"):
+        head = b"GET /healthz HTTP/" + version + b"\r\nhost: localhost\r\n\r\n"
+        assert await Client().refused(head) == (400, "invalid_request")
+
+
 # --- requests that come early ------------------------------------------------------------------------
 
 

@@ -176,6 +176,8 @@ class Intake(HttpToolsProtocol):
             return _HEAD_TOO_LARGE
         if not self.url.startswith(b"/") or self.parser.get_method() == b"CONNECT":
             return _MALFORMED  # absolute forms and tunnels are for proxies
+        if self.parser.get_http_version() not in ("1.1", "1.0"):
+            return _MALFORMED
         if max(len(self.connections), len(self.tasks)) >= (self.limit_concurrency or inf):
             return _CROWDED
         if getattr(self.config.app, "refusing", False) and self.parser.get_method() != b"GET":
