@@ -58,9 +58,7 @@ class StateSettings:
     """[state]: where counters, blocks and statistics are kept."""
 
     url: Secret | None = None  # sqlite:PATH, memory:, redis://, rediss://; none: a file of the user
-    power_safe: bool = (
-        False  # counts outlive a loss of power, too; each request waits for the disk, others go on
-    )
+    power_safe: bool = False  # counts outlive a loss of power, too; a request waits for the disk
     keep: int = 90  # days of statistics
     host: str | None = None  # this machine's name in a store of several; none: its host name
     slots: int = 1  # workers of all hosts that share a Redis; without it each goes on by its part

@@ -260,7 +260,9 @@ def _stand_in_line(
     pool = life.pool
     try:
         while _is_worth_waiting(life, choice):
-            yield from _wait(life, choice.at or life.now, ticket)
+            report = yield Wait(max(choice.at or 0.0, life.now + MIN_WAIT), ticket)
+            life.waited += report.now - life.now
+            life.now = report.now
             if ticket.lease is None:
                 pool.dispatch(life.now)
             if ticket.lease and ticket.decision:
@@ -284,12 +286,6 @@ def _is_worth_waiting(life: _Life, choice: NoLane) -> bool:
     return choice.at <= min(life.now + patience, life.ask.deadline - MIN_LEFT)
 
 
-def _wait(life: _Life, until: float, ticket: Ticket) -> Generator[Step, Report, None]:
-    report = yield Wait(max(until, life.now + MIN_WAIT), ticket)
-    life.waited += report.now - life.now
-    life.now = report.now
-
-
 def _without_lane(life: _Life, choice: NoLane) -> Refused:
     """With failures behind it an ask ends by the failure that tells most; when it only ran out of keys and
     accounts, what closes the lanes says more."""
@@ -306,7 +302,8 @@ def _turn_away(life: _Life, lease: Lease) -> None:
     """Another worker was faster: this ask looks elsewhere. It was no attempt."""
     life.pool.undo(lease)
     account = life.pool.account_of(lease.key)
-    life.tried.keys.update([lease.key, *(key.name for key in (account.keys if account else ()))])
+    siblings = [key.name for key in account.keys] if account else []
+    life.tried.keys.update((lease.key, *siblings))
 
 
 def _pay(life: _Life) -> None:

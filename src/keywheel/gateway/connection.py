@@ -331,15 +331,12 @@ class Connection(asyncio.BufferedProtocol):
 
         Contradictory or repeated lengths never come so far: httptools refuses them.
         """
-        names = [name for name, _ in self.headers]
-        chunked = b"transfer-encoding" in names
-        if chunked and self._values(b"transfer-encoding") != [b"chunked"]:
+        codings = self._values(b"transfer-encoding")
+        if codings not in ([], [b"chunked"]):
             return "transfer coding other than chunked"
-        if b"content-encoding" in names and not IDENTITY.issuperset(
-            self._values(b"content-encoding")
-        ):
+        if not IDENTITY.issuperset(self._values(b"content-encoding")):
             return "encoded body, though identity was asked for"
-        self._until_eof = not chunked and b"content-length" not in names
+        self._until_eof = not codings and not self._values(b"content-length")
         return ""
 
     def _values(self, wanted: bytes) -> list[bytes]:

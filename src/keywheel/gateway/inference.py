@@ -259,13 +259,12 @@ class Inference:
         )
 
     def _event(self, hearing: Hearing | None, problem: Problem) -> bytes:
-        told = problem.status, problem.code, problem.message
         if hearing:
-            return hearing.event(*told)
-        status, code, message = told
+            return hearing.event(problem.status, problem.code, problem.message)
         return error_event(
-            self.dialect, status=status, code=code, message=message, openrouter=self._openrouter
-        )
+            self.dialect, status=problem.status, code=problem.code, message=problem.message,
+            openrouter=self._openrouter,
+        )  # fmt: skip
 
     async def _cut_short(self, visit: Visit, problem: Problem) -> None:
         """An honest end, where there is still room for one."""

@@ -55,9 +55,8 @@ class SqliteStore:
         keep: int = 90,
         clock: Callable[[], float] = time.time,
     ) -> None:
-        self.inline = (
-            durability == "process"
-        )  # a take that waits for the disk would hold up everybody
+        # A take that waits for the disk would hold up everybody.
+        self.inline = durability == "process"
         self._clock = clock
         self._keep = keep * HOURS_A_DAY
         self._database = Database(path, group=group, durability=durability)

@@ -128,7 +128,7 @@ class Hearing:
         self._ttft: float | None = None
         self._size = 0
         self._contents = 0
-        self._due = 0.0
+        self._due = 0.0  # when the body of a refusal is, and later the next content of a stream
         self.body = b""
         self.held = bytearray()
         self.patience = times.patience(stream=stream)

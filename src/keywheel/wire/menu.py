@@ -102,7 +102,8 @@ class Menu:
         why = f"it is no candidate ({refusal})" if entry else _UNLISTED
         if name.startswith(PREFIX):
             why = "a pool stands alone, in `model`"
-        remedy = f"Use {AUTO!r}, or one of the free ids of GET /v1/{'embeddings/' * embeds}models."
+        path = "/v1/embeddings/models" if embeds else "/v1/models"
+        remedy = f"Use {AUTO!r}, or one of the free ids of GET {path}."
         if entry and entry.why_not == "paid":
             remedy += " (The setting `models.allow_paid` admits paid ones.)"
         raise ModelNotFree(f"Model {name!r} cannot be used: {why}. {remedy}", param="model")
