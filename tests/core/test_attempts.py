@@ -177,6 +177,42 @@ def test_a_models_429_is_never_tried_with_another_key() -> None:
     assert result.verdict.row.name == "upstream-pool"
 
 
+ALONE = {
+    "pinned": (MANY, {"first": "m1", "pinned": True}),
+    "listed": (MANY, {"models": ("m1",)}),
+    "only one there": (("m1",), {}),
+}
+
+
+@pytest.mark.parametrize("row", ["timeout", "unclear-429", "empty"])
+@pytest.mark.parametrize("case", ALONE)
+def test_without_another_model_another_account_tries_the_one_that_is_still_open(
+    case: str, row: str
+) -> None:
+    models, wish = ALONE[case]
+    ask = Ask(tokens=100, deadline=NOON + 120, request_id="r1", **wish)
+    world = World(pool(KEYS, models), script(row, "ok"))
+    served(world.live(ask))
+    assert world.lanes == ["k1+m1", "k2+m1"]
+
+
+@pytest.mark.parametrize("row", ["timeout", "unclear-429", "empty"])
+def test_a_model_without_another_one_is_tried_twice_at_most(row: str) -> None:
+    world = World(pool(KEYS, ("m1",)), always(row))
+    assert refused(world.live()).verdict is not None
+    assert world.lanes == ["k1+m1", "k2+m1"]
+
+
+@pytest.mark.parametrize("row", ["server-error", "upstream-pool", "malformed", "capability"])
+def test_without_another_model_a_failure_that_closes_it_or_is_the_asks_own_ends_the_ask(
+    row: str,
+) -> None:
+    ask = Ask(tokens=100, deadline=NOON + 120, request_id="r1", first="m1", pinned=True)
+    world = World(pool(KEYS, MANY), always(row))
+    assert refused(world.live(ask)).verdict is not None
+    assert world.lanes == ["k1+m1"]
+
+
 @pytest.mark.parametrize("row", ["forbidden", "account-settings"])
 def test_a_refused_access_is_followed_by_another_account(row: str) -> None:
     world = World(pool(KEYS, ("m1",)), script(row, "ok"))

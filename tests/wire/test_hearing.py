@@ -340,6 +340,54 @@ def test_a_stream_that_says_why_it_is_empty_is_passed_on(end: bytes) -> None:
     assert isinstance(ending.outcome, Answered)
 
 
+@pytest.mark.parametrize("gap", [b"", b"\n"], ids=["no line end", "one line end"])
+def test_an_error_without_its_blank_line_is_judged_as_that_error(gap: bytes) -> None:
+    error = chunk(error={"code": 429, "message": "m", "metadata": {"provider_name": "P"}})
+    assert row(hear(streamed(), [COMMENT, error.rstrip() + gap, b""])) == "upstream-pool"
+
+
+@pytest.mark.parametrize("gap", [b"", b"\n"], ids=["no line end", "one line end"])
+def test_an_error_without_its_blank_line_after_content_is_told_as_that_error(gap: bytes) -> None:
+    it = streamed()
+    assert hear(it, [HELLO]) is Stage.COMMITTED
+    passed, ending = follow(it, [ERROR.rstrip() + gap])
+    assert passed.startswith(HELLO)
+    assert b"gone" in ending.tail
+    assert b"[DONE]" not in ending.tail
+
+
+@pytest.mark.parametrize("last", [HELLO, STOP, DONE], ids=["content", "finish", "end marker"])
+def test_a_last_event_without_its_blank_line_is_passed_on_with_it(last: bytes) -> None:
+    events = [HELLO, STOP, DONE]
+    whole = b"".join(events[: events.index(last) + 1])
+    it = streamed()
+    pieces = iter([whole.rstrip(), b""])
+    assert hear(it, pieces) is Stage.COMMITTED
+    passed, ending = follow(it, pieces)
+    assert passed.startswith(whole)
+    assert isinstance(ending.outcome, Answered) is (last is not HELLO)
+
+
+@pytest.mark.parametrize(
+    "rest",
+    [
+        b'data: {"choices":[',
+        b"data: [DON",
+        b"data: 1",
+        b": a comment",
+        b"event: x",
+        b"\n",
+        b"data: " + b"[" * 99999,
+    ],
+)
+def test_an_event_that_was_cut_is_never_passed_on(rest: bytes) -> None:
+    it = streamed()
+    assert hear(it, [HELLO]) is Stage.COMMITTED
+    passed, ending = follow(it, [STOP + rest])
+    assert passed == HELLO + STOP + DONE
+    assert isinstance(ending.outcome, Answered)
+
+
 @pytest.mark.parametrize("limit", ["MAX_HELD", "MAX_HELD_EVENTS"])
 def test_a_flood_without_content_is_not_held(limit: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, limit, 3)

@@ -18,7 +18,7 @@ from keywheel.core.decisions import Decision
 from keywheel.core.pool import Pool
 from keywheel.core.queue import Ticket
 from keywheel.core.rows import ROWS
-from keywheel.core.tried import Tried
+from keywheel.core.tried import Tried, ends_model
 from keywheel.core.types import (
     Abandoned,
     Answered,
@@ -379,7 +379,7 @@ def _narrow(life: _Life, lease: Lease, verdict: Verdict) -> None:
     if row.retry is Retry.SAME and not life.repeated:
         life.repeated = True
         tried.again = (lease.key, lease.model)
-    if row.retry is Retry.NEXT_MODEL and row.blocks is not Kind.PROVIDER:
+    if ends_model(row, lease.model, life.pool.roster.models, life.ask, life.now):
         tried.barred.add(lease.model)
     if row.name == UNCLEAR:
         tried.accounts.add(lease.account)

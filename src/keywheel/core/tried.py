@@ -1,9 +1,10 @@
 """What one ask has used up, and what a later attempt of it must offer."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from keywheel.core.states import ModelState
-from keywheel.core.types import FOREVER, Ask
+from keywheel.core.types import FOREVER, Ask, Fault, Kind, Retry, Row
 
 HALF = 0.5  # share of a model's usual time to first content that must be left for an attempt to make sense
 
@@ -41,3 +42,15 @@ class Tried:
             return min(self.needs - model.offers)
         usual = model.learnt.ttft_mean(ask.tokens)
         return "tried" if usual is not None and self.left < HALF * usual else None
+
+
+def ends_model(row: Row, name: str, models: Mapping[str, ModelState], ask: Ask, now: float) -> bool:
+    """Whether a failure of this row rules its model out for the ask.
+
+    Where there is no other model to go to, another key may try the same one, as long as the failure has not closed it.
+    """
+    if row.retry is not Retry.NEXT_MODEL or row.blocks is Kind.PROVIDER:
+        return False
+    alone = ask.pinned or len(ask.models) == 1 or len(models) == 1
+    model = models.get(name)
+    return not alone or row.fault is Fault.CLIENT or model is None or model.breaker.until > now

@@ -211,7 +211,7 @@ class Hearing:
     def _hear_events(self, piece: bytes, now: float) -> Finding:
         """Hold everything until the first content; until then another lane can be tried unseen."""
         scanner = self.scanner
-        self.held += scanner.feed(piece)
+        self.held += scanner.feed(piece) if piece else scanner.finish()
         if scanner.committed:
             return self._commit(now)
         if scanner.error is not None:
@@ -271,19 +271,20 @@ class Hearing:
 
     def conclude(self, now: float) -> Ending:
         """The end of a stream, however it came. Never a second model's text."""
+        rest = self.scanner.finish()
         end = self.scanner.end() or _COMPLETE
         # With its reason to finish an answer is whole, however the connection ends.
         flaw = end if self._flaw != "too-large" and end in _ENDS else self._flaw or end
         if flaw == _DEADLINE:
             text = "The deadline ended the answer."
-            return Ending(self.event(504, "deadline_exceeded", text), Abandoned("deadline"))
+            return Ending(rest + self.event(504, "deadline_exceeded", text), Abandoned("deadline"))
         if flaw in _ENDS:
-            tail = self.scanner.mend()
+            tail = rest + self.scanner.mend()
             return Ending(tail, self._answered(now, self.scanner.usage or NO_USAGE, _ENDS[flaw]))
         verdict = self._broken(flaw, now)
         code = verdict.upstream_code or "upstream_failed"
         event = self.event(verdict.status or 502, code, verdict.message or verdict.row.signal)
-        return Ending(event, self._failed(verdict, now))
+        return Ending(rest + event, self._failed(verdict, now))
 
     def _late(self, now: float) -> str:
         """Bytes that keep coming never let a connection's own time limit ring."""

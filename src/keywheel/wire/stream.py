@@ -15,6 +15,7 @@ from typing import Any
 import msgspec
 
 from keywheel.wire.dialects import Dialect, Reading, Usage, read_usage
+from keywheel.wire.loose import read
 
 __all__ = ["EVENT_LIMIT", "Scanner", "Usage", "read_usage"]
 
@@ -24,6 +25,7 @@ EVENT_LIMIT = 1 << 20  # bytes of one event (requirement C17)
 _BLANK_LINE = re.compile(rb"(?>\r\n|\r|\n)(?:\r\n|\r|\n)")
 _LINE_END = re.compile(rb"\r\n|\r|\n")
 _BOM = b"\xef\xbb\xbf"
+_OBJECT = msgspec.json.Decoder(dict[str, Any])
 
 
 class Scanner:
@@ -101,6 +103,14 @@ class Scanner:
             return self._feed_with_care(data)
         start = self._pass_alike(data, 0)
         return data if start == len(data) else self._scan(data, start)
+
+    def finish(self) -> bytes:
+        """The body has ended. What lacks only its blank line is an event, too, and returned with it if it may be passed
+        on: an upstream that forgets the line means what it says. An event that was cut is dropped.
+        """
+        rest, self._tail = bytes(self._tail).rstrip(b"\r\n"), bytearray()
+        event = rest + self.eol * 2
+        return event if _is_whole(rest) and self._take(event) else b""
 
     def end(self) -> str | None:
         """What the clean end of the body means: None when the stream is complete, else what is wrong.
@@ -286,6 +296,17 @@ class Scanner:
         if usage is None or not usage.reasoning:
             return self.has_reasoning
         return self.has_reasoning or usage.reasoning >= 0.9 * (usage.tokens_out or 0)
+
+
+def _is_whole(event: bytes) -> bool:
+    """Whether an event without its blank line ends in data of which nothing can be missing."""
+    field, _, value = _LINE_END.split(event)[-1].partition(b":")
+    if field != b"data":
+        return False
+    try:
+        return value.strip() == b"[DONE]" or isinstance(read(value, _OBJECT), dict)
+    except (ValueError, RecursionError):
+        return False
 
 
 def _pieces(event: bytes, text: Any, dialect: Dialect) -> tuple[bytes, ...]:
