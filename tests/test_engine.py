@@ -199,6 +199,16 @@ def test_the_deadline_is_the_clients_or_ours_whichever_comes_first(
     assert ask.deadline - NOON == seconds
 
 
+def test_how_long_a_request_may_wait_is_bounded_by_a_setting() -> None:
+    wheel = Wheel(Config(limits=Limits(max_wait=600.0)))
+    now = wheel.clock()
+    patient = wheel.begin(Terms("r1", patience=1000.0, max_wait=3600.0)).ask
+    assert patient.max_wait == 600.0
+    assert patient.latest == pytest.approx(now + 1000.0, abs=60.0)
+    assert wheel.begin(Terms("r1", max_wait=60.0)).ask.max_wait == 60.0
+    assert wheel.begin(TERMS).ask.latest == float("inf")
+
+
 @pytest.mark.parametrize(
     ("terms", "limits", "pinned"),
     [(TERMS, Limits(), False), (Terms("r", pinned=True), Limits(), True), (TERMS, Limits(fallback="never"), True)],

@@ -26,6 +26,7 @@ from keywheel.core.report import stats_report
 from keywheel.core.settlement import CHARGED
 from keywheel.core.stats import Stats
 from keywheel.core.types import (
+    FOREVER,
     Ask,
     Blocked,
     Event,
@@ -243,7 +244,8 @@ class Engine:
             first=wish.first,
             pinned=terms.pinned or wish.pinned or limits.fallback == "never",
             deadline=now + min(usual, terms.patience or usual),
-            max_wait=terms.max_wait,
+            max_wait=min(terms.max_wait, limits.max_wait),
+            latest=now + terms.patience if terms.patience else FOREVER,
             conversation=self._fingerprint(request.conversation, terms.client),
             follow_up=request.follow_up,
             request_id=terms.request_id,

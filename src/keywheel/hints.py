@@ -6,6 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
 
+from keywheel.errors import InvalidRequest
 from keywheel.flow import Terms
 
 Headers = Sequence[tuple[bytes, bytes]]
@@ -51,7 +52,7 @@ def _meant_for_upstream(names: tuple[bytes, ...]) -> frozenset[bytes]:
 
 
 def terms(request_id: str, headers: Mapping[bytes, bytes], stream: bool, client: str = "") -> Terms:
-    """The hints a client gives. One that cannot be read is as good as none.
+    """The hints a client gives. One of ours that cannot be read raises `InvalidRequest`, another is as good as none.
 
     The SDKs' read time-out bounds the time between two pieces, so it bounds a plain answer and no stream.
     """
@@ -61,10 +62,27 @@ def terms(request_id: str, headers: Mapping[bytes, bytes], stream: bool, client:
     return Terms(
         request_id,
         min(hints) if hints else None,
-        _seconds(headers.get(b"x-keywheel-max-wait")) or 0.0,
-        headers.get(b"x-keywheel-fallback", b"").lower() == b"off",
+        _max_wait(headers.get(b"x-keywheel-max-wait")),
+        _is_pinned(headers.get(b"x-keywheel-fallback", b"on")),
         client,
     )
+
+
+def _max_wait(value: bytes | None) -> float:
+    seconds = 0.0 if value in (None, b"0") else _seconds(value)
+    if seconds is None:
+        name = "x-keywheel-max-wait"
+        raise InvalidRequest(
+            f"The header {name} holds no number of seconds, such as 60.", param=name
+        )
+    return seconds
+
+
+def _is_pinned(value: bytes) -> bool:
+    if value.lower() not in (b"on", b"off"):
+        name = "x-keywheel-fallback"
+        raise InvalidRequest(f"The header {name} must be on or off.", param=name)
+    return value.lower() == b"off"
 
 
 def _seconds(value: bytes | None) -> float | None:

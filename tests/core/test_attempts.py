@@ -63,6 +63,7 @@ class World:
     events: list[Event] = field(default_factory=list[Event])
     turned_down: list[str] = field(default_factory=list[str])  # accounts the store refuses
     patience: list[float] = field(default_factory=list[float])
+    deadlines: list[float] = field(default_factory=list[float])
 
     def live(self, ask: Ask | None = None) -> Result:
         ask = ask or Ask(tokens=100, deadline=self.now + 120, request_id="r1")
@@ -86,6 +87,7 @@ class World:
             case Send():
                 self.leases.append(step.lease)
                 self.patience.append(step.first_content)
+                self.deadlines.append(step.deadline)
                 self.now += 1
                 said = self.script(step.lease)
                 return Ended(self.now, said) if isinstance(said, Answered | Failed) else said
@@ -515,6 +517,22 @@ def test_a_lane_that_opens_late_is_not() -> None:
 def test_an_explicit_batch_client_waits_longer() -> None:
     ask = Ask(deadline=NOON + 900, max_wait=600)
     assert served(World(closed_for(590.0), script("ok")).live(ask))
+
+
+def test_what_a_batch_client_waits_is_not_taken_from_its_deadline() -> None:
+    ask = Ask(deadline=NOON + 120, max_wait=600)
+    world = World(closed_for(590.0), script("ok"))
+    served(world.live(ask))
+    assert world.deadlines == [NOON + 120 + 590]
+    assert world.leases[0].expires > world.now
+
+
+def test_a_batch_client_that_leaves_earlier_is_not_waited_for() -> None:
+    ask = Ask(deadline=NOON + 120, max_wait=600, latest=NOON + 500)
+    assert refused(World(closed_for(510.0), script()).live(ask)).no_lane
+    world = World(closed_for(490.0), script("ok"))
+    served(world.live(ask))
+    assert world.deadlines == [NOON + 500]
 
 
 def test_nobody_waits_beyond_the_deadline() -> None:

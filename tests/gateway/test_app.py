@@ -331,6 +331,47 @@ async def test_exactly_these_headers_go_up() -> None:
     assert dict(headers) == OURS | THEIRS
 
 
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("max-wait", "soon"),
+        ("max-wait", "-1"),
+        ("max-wait", "nan"),
+        ("fallback", "no"),
+        ("fallback", ""),
+    ],
+)
+async def test_a_header_of_ours_that_cannot_be_read_is_an_error_that_names_it(
+    name: str, value: str
+) -> None:
+    it = app()
+    header = (f"x-keywheel-{name}".encode(), value.encode())
+    reply = await it.call("POST", "/v1/chat/completions", (HOST, header), HELLO)
+    error = reply.json["error"]
+    assert (reply.status, error["code"], error["param"]) == (
+        400,
+        "invalid_request",
+        f"x-keywheel-{name}",
+    )
+    assert it.upstream.sent == []
+
+
+@pytest.mark.parametrize(
+    "header",
+    [
+        (b"x-keywheel-max-wait", b"0"),
+        (b"x-keywheel-max-wait", b"2.5"),
+        (b"x-keywheel-fallback", b"ON"),
+        (b"x-request-timeout", b"5 minutes"),
+    ],
+)
+async def test_a_hint_that_is_good_or_not_of_our_making_is_no_error(
+    header: tuple[bytes, bytes],
+) -> None:
+    reply = await app().call("POST", "/v1/chat/completions", (HOST, header), HELLO)
+    assert reply.status == 200
+
+
 async def test_nothing_is_invented() -> None:
     it = app()
     await it.call("POST", "/v1/chat/completions", body=HELLO)

@@ -163,6 +163,14 @@ class _Life:
         self.note(lease, "ok", 0.0)
         return Served(lease, tuple(self.tries))
 
+    def wait(self, now: float) -> None:
+        """Time went by in the line; one that wants to wait has as much left for its attempts afterwards."""
+        waited, self.now = now - self.now, now
+        self.waited += waited
+        if self.ask.max_wait:
+            deadline = min(self.ask.deadline + waited, self.ask.latest)
+            self.ask = self.ask._replace(deadline=deadline)
+
     def note(self, lease: Lease, row: str, elapsed: float) -> None:
         """An attempt is over, or carries on as the answer."""
         self.tries.append(Try(lease.key, lease.account, lease.model, row, elapsed))
@@ -185,7 +193,7 @@ def attempts(
 
 
 def _live(life: _Life) -> Generator[Step, Report, Result]:
-    pool, ask, tried = life.pool, life.ask, life.tried
+    pool, tried = life.pool, life.tried
     while True:
         if end := _may_not_start(life):
             return end
@@ -199,7 +207,7 @@ def _live(life: _Life) -> Generator[Step, Report, Result]:
             continue
         _pay(life)
         tried.again = None
-        report = yield Send(choice, pool.first_content(choice), ask.deadline)
+        report = yield Send(choice, pool.first_content(choice), life.ask.deadline)
         life.now = report.now
         assert not isinstance(report, TurnedDown)  # noqa: S101 - a request is not turned down once taken
         if isinstance(report, Done):
@@ -261,8 +269,7 @@ def _stand_in_line(
     try:
         while _is_worth_waiting(life, choice):
             report = yield Wait(max(choice.at or 0.0, life.now + MIN_WAIT), ticket)
-            life.waited += report.now - life.now
-            life.now = report.now
+            life.wait(report.now)
             if ticket.lease is None:
                 pool.dispatch(life.now)
             if ticket.lease and ticket.decision:
@@ -282,8 +289,10 @@ def _stand_in_line(
 def _is_worth_waiting(life: _Life, choice: NoLane) -> bool:
     if choice.at is None:
         return False
-    patience = max(life.pool.policy.limits.max_queue, life.ask.max_wait) - life.waited
-    return choice.at <= min(life.now + patience, life.ask.deadline - MIN_LEFT)
+    ask = life.ask
+    patience = max(life.pool.policy.limits.max_queue, ask.max_wait) - life.waited
+    end = ask.latest if ask.max_wait else ask.deadline
+    return choice.at <= min(life.now + patience, end - MIN_LEFT)
 
 
 def _without_lane(life: _Life, choice: NoLane) -> Refused:

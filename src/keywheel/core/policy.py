@@ -27,6 +27,7 @@ class Limits:
     deadline: float = 120.0  # seconds, plain requests
     stream_deadline: float = 300.0  # seconds, streams
     max_queue: float = 10.0  # seconds to wait for a lane that opens soon
+    max_wait: float = 3600.0  # seconds that `x-keywheel-max-wait` may ask for instead
     connect: float = 5.0
     first_content_min: float = 8.0  # bounds of the adaptive time to first content
     first_content_max: float = 30.0

@@ -210,7 +210,7 @@ class Pool:
     def _expiry(self, ask: Ask, now: float) -> float:
         limits = self.policy.limits
         usual = now + (limits.stream_deadline if ask.stream else limits.deadline)
-        return (usual if ask.deadline == FOREVER else ask.deadline) + GRACE
+        return (usual if ask.max_wait or ask.deadline == FOREVER else ask.deadline) + GRACE
 
     # --- recording -------------------------------------------------------------------------------
 

@@ -156,7 +156,9 @@ def take_down(pool: Pool, ask: Ask, tried: Tried, decision: Decision) -> Record:
         ask.request_id,
         now,
         Chosen(decision.key, decision.model, decision.no_lane),
-        ask._replace(deadline=now, max_wait=0.0, conversation=None, client="", request_id=""),
+        ask._replace(
+            deadline=now, max_wait=0.0, latest=now, conversation=None, client="", request_id=""
+        ),
         None if tried == UNTRIED else _trials(tried),
         home,
         _choice(pool.policy),

@@ -242,7 +242,8 @@ class Ask(NamedTuple):
 
     `models`: exactly these, in this order (empty: every model, ranked). `first`: this one before the ranked
     rest; `pinned`: this one only. `strategy`: how a pool ranks, None: as configured, and `models` in their order.
-    `deadline`: moment after which nothing is started. `client`: who asks, empty where clients cannot be told apart.
+    `deadline`: moment after which nothing is started. `max_wait`: seconds that it wants to wait for a lane, which moves
+    the deadline, up to `latest`, when its client leaves. `client`: who asks, empty where clients cannot be told apart.
     `conversation`: a keyed hash; `follow_up`: not its first request.
     """
 
@@ -260,6 +261,7 @@ class Ask(NamedTuple):
     follow_up: bool = False
     request_id: str = ""
     client: str = ""
+    latest: float = FOREVER
 
 
 class Lease(NamedTuple):
