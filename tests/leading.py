@@ -2,7 +2,7 @@
 
 import pytest
 
-from keywheel.core.attempts import Report, Result, Step
+from keywheel.core.steps import Report, Result, Step
 from keywheel.core.types import Lease
 from keywheel.engine import Engine
 from keywheel.flow import Flow

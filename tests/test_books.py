@@ -10,8 +10,8 @@ import pytest
 
 from keywheel.books import Books, books_of
 from keywheel.config import Config
-from keywheel.core.attempts import Done, Ended, Refused, Send, Served, Wait
 from keywheel.core.rows import ROWS
+from keywheel.core.steps import Done, Ended, Refused, Send, Served, Wait
 from keywheel.core.types import Answered, Failed, Kind, Scope, Verdict
 from keywheel.engine import Engine
 from keywheel.errors import StoreError

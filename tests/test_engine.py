@@ -10,9 +10,9 @@ from typing import Any
 import pytest
 
 from keywheel.config import AccountSettings, Config, ModelSettings, UpstreamSettings
-from keywheel.core.attempts import Done, Ended, Refused, Send, Served, Wait
 from keywheel.core.policy import Limits
 from keywheel.core.rows import ROWS
+from keywheel.core.steps import Done, Ended, Refused, Send, Served, Wait
 from keywheel.core.types import (
     Abandoned,
     Answered,

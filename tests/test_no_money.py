@@ -5,7 +5,7 @@ from random import Random
 from typing import Any
 
 from keywheel.config import Config, ModelSettings
-from keywheel.core.attempts import Ended, Refused, Send, Served, Wait
+from keywheel.core.steps import Ended, Refused, Send, Served, Wait
 from keywheel.core.types import Answered
 from keywheel.engine import Engine
 from keywheel.errors import RequestFailed

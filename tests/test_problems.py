@@ -4,8 +4,8 @@ import json
 
 import pytest
 
-from keywheel.core.attempts import Refused, Try
 from keywheel.core.rows import ROWS
+from keywheel.core.steps import Refused, Try
 from keywheel.core.types import NoLane, Verdict
 from keywheel.errors import (
     ContextTooLong,

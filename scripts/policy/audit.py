@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple, Protocol
 
-from keywheel.core.attempts import Refused
+from keywheel.core.steps import Refused
 from keywheel.core.types import Ask, Blocked, Event, Kind, Lease, Reopened, Retry, Scope
 from keywheel.sim import Kind as Ruled
 from keywheel.sim import Ruling

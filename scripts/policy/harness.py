@@ -9,20 +9,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import Protocol
 
-from keywheel.core.attempts import (
-    Done,
-    Ended,
-    Expired,
-    Report,
-    Result,
-    Send,
-    Served,
-    Step,
-    Take,
-    Wait,
-)
 from keywheel.core.policy import Limits
 from keywheel.core.queue import Ticket
+from keywheel.core.steps import Done, Ended, Expired, Report, Result, Send, Served, Step, Take, Wait
 from keywheel.core.types import Answered, Ask, Event, Failed, Lease, Outcome
 from keywheel.problems import Problem, of_refusal
 from keywheel.sim import Ask as WorldAsk

@@ -8,7 +8,8 @@ from collections.abc import Generator, Iterable
 from dataclasses import dataclass, field
 from math import inf, log
 
-from keywheel.core.attempts import (
+from keywheel.core.queue import Ticket
+from keywheel.core.steps import (
     Ended,
     Expired,
     Refused,
@@ -20,7 +21,6 @@ from keywheel.core.attempts import (
     Try,
     Wait,
 )
-from keywheel.core.queue import Ticket
 from keywheel.core.types import (
     Ask,
     Event,

@@ -10,22 +10,12 @@ from dataclasses import dataclass, field
 from random import Random
 
 from keywheel.core import policy as core
-from keywheel.core.attempts import (
-    Ended,
-    Expired,
-    Refused,
-    Report,
-    Result,
-    Send,
-    Served,
-    Step,
-    Try,
-    attempts,
-)
+from keywheel.core.attempts import attempts
 from keywheel.core.pool import Pool
 from keywheel.core.queue import LENGTH, Queue, Ticket
 from keywheel.core.quota import Reading
 from keywheel.core.selection import choose
+from keywheel.core.steps import Ended, Expired, Refused, Report, Result, Send, Served, Step, Try
 from keywheel.core.tried import Tried
 from keywheel.core.types import (
     DAY,

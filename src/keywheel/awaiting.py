@@ -3,7 +3,7 @@
 import asyncio
 import threading
 
-from keywheel.core.attempts import Done, Report, Take, TurnedDown
+from keywheel.core.steps import Done, Report, Take, TurnedDown
 from keywheel.core.types import Abandoned
 from keywheel.engine import Engine
 from keywheel.flow import Flow

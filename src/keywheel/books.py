@@ -15,7 +15,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
 from keywheel.config import Config
-from keywheel.core.attempts import Done, Report, TurnedDown
 from keywheel.core.checks import BAD_KEY
 from keywheel.core.marks import Block, Clear, Mark, Reach, read
 from keywheel.core.memory import mapping, recall, remember
@@ -23,6 +22,7 @@ from keywheel.core.pool import Pool
 from keywheel.core.quota import Quota
 from keywheel.core.share import Share
 from keywheel.core.states import AccountState, KeyState
+from keywheel.core.steps import Done, Report, TurnedDown
 from keywheel.core.troubles import Trouble, trouble
 from keywheel.core.types import Attempted, Blocked, Event, Kind, Lease, Provenance, Reopened
 from keywheel.errors import StoreError

@@ -16,7 +16,7 @@ from keywheel.books import Books, books_of
 from keywheel.catalog import Catalog
 from keywheel.config import Config
 from keywheel.core import sums
-from keywheel.core.attempts import Done, Report, Result, Served, Step, Take, Wait, attempts
+from keywheel.core.attempts import attempts
 from keywheel.core.decisions import Decision
 from keywheel.core.explain import Stories
 from keywheel.core.overview import overview
@@ -25,6 +25,7 @@ from keywheel.core.queue import Ticket
 from keywheel.core.report import stats_report
 from keywheel.core.settlement import CHARGED
 from keywheel.core.stats import Stats
+from keywheel.core.steps import Done, Report, Result, Served, Step, Take, Wait
 from keywheel.core.types import (
     FOREVER,
     Ask,

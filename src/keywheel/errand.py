@@ -12,7 +12,7 @@ import httpx2
 from keywheel import hints, listing
 from keywheel.awaiting import FIRST_LOOK
 from keywheel.axle import Axle, is_collecting
-from keywheel.core.attempts import Done, Ended, Expired, Refused, Report, Send, Served, Try
+from keywheel.core.steps import Done, Ended, Expired, Refused, Report, Send, Served, Try
 from keywheel.core.types import Abandoned, Answered, Failed, Finished, Lease, Outcome
 from keywheel.engine import Engine
 from keywheel.errors import RequestFailed

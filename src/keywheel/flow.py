@@ -5,9 +5,9 @@ from collections.abc import Callable, Generator, Iterable
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from keywheel.core.attempts import Report, Result, Step
 from keywheel.core.decisions import Decision
 from keywheel.core.queue import Ticket
+from keywheel.core.steps import Report, Result, Step
 from keywheel.core.types import Ask, Event
 
 

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from math import ceil
 from typing import Any
 
-from keywheel.core.attempts import Refused
 from keywheel.core.spread import spread
+from keywheel.core.steps import Refused
 from keywheel.core.types import DAY, Fault, NoLane, Verdict
 from keywheel.errors import REFUSALS, RequestFailed, UpstreamFailed
 from keywheel.wire.replies import error_body, is_openrouters

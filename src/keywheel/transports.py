@@ -19,7 +19,7 @@ import httpx2
 from keywheel import awaiting
 from keywheel.axle import Axle
 from keywheel.bodies import AsyncBody, AsyncSource, Body, Source
-from keywheel.core.attempts import Done, Refused, Report, Send, Served, Take, Wait
+from keywheel.core.steps import Done, Refused, Report, Send, Served, Take, Wait
 from keywheel.core.types import Abandoned
 from keywheel.errand import Errand, Passage, Reply, Route, begin, refusal, route
 from keywheel.errors import RequestFailed

@@ -5,7 +5,11 @@ from dataclasses import dataclass, field
 
 import pytest
 
-from keywheel.core.attempts import (
+from keywheel.core.attempts import attempts
+from keywheel.core.policy import Health, Limits, Policy
+from keywheel.core.pool import Pool
+from keywheel.core.quota import Reading
+from keywheel.core.steps import (
     Done,
     Ended,
     Expired,
@@ -17,11 +21,7 @@ from keywheel.core.attempts import (
     Take,
     TurnedDown,
     Wait,
-    attempts,
 )
-from keywheel.core.policy import Health, Limits, Policy
-from keywheel.core.pool import Pool
-from keywheel.core.quota import Reading
 from keywheel.core.types import (
     Answered,
     Ask,

@@ -2,10 +2,10 @@
 
 import pytest
 
-from keywheel.core.attempts import Expired, Refused, Served, Try
 from keywheel.core.policy import Limits, Policy
 from keywheel.core.pool import Pool
 from keywheel.core.quota import Reading
+from keywheel.core.steps import Expired, Refused, Served, Try
 from keywheel.core.types import Ask, Kind, Provenance, Scope
 from tests.core.build import NOON, account, failed, on, pool
 from tests.core.test_attempts import World, always, script

@@ -5,7 +5,10 @@ from collections import Counter
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keywheel.core.attempts import (
+from keywheel.core.attempts import attempts
+from keywheel.core.pool import Pool
+from keywheel.core.rows import ROWS
+from keywheel.core.steps import (
     Done,
     Ended,
     Expired,
@@ -16,10 +19,7 @@ from keywheel.core.attempts import (
     Take,
     TurnedDown,
     Wait,
-    attempts,
 )
-from keywheel.core.pool import Pool
-from keywheel.core.rows import ROWS
 from keywheel.core.types import Answered, Ask, Event, Failed, Kind, Lease, Scope, Verdict
 from tests.core.build import NOON, account, model, pool
 

@@ -5,11 +5,12 @@ from typing import Any
 
 import pytest
 
-from keywheel.core.attempts import Done, Ended, Refused, Result, Send, Take, attempts
+from keywheel.core.attempts import attempts
 from keywheel.core.decisions import Decision
 from keywheel.core.explain import LISTED, MOST, NOT_REACHED, UNDER_WAY, Stories
 from keywheel.core.policy import Choice, Health, Policy
 from keywheel.core.pool import Pool
+from keywheel.core.steps import Done, Ended, Refused, Result, Send, Take
 from keywheel.core.types import Abandoned, Ask, Event, Finished, Kind, Scope
 from tests.core.build import NOON, account, answered, failed, model, on, pool, run
 

@@ -6,20 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from keywheel.core.attempts import (
-    Done,
-    Ended,
-    Refused,
-    Report,
-    Result,
-    Send,
-    Step,
-    Take,
-    Wait,
-    attempts,
-)
+from keywheel.core.attempts import attempts
 from keywheel.core.pool import Pool
 from keywheel.core.queue import LENGTH, PER_CLIENT, Queue
+from keywheel.core.steps import Done, Ended, Refused, Report, Result, Send, Step, Take, Wait
 from keywheel.core.tried import Tried
 from keywheel.core.types import Ask, Event, Kind, Lease, Scope
 from tests.core.build import NOON, account, answered, pool, take

@@ -8,8 +8,8 @@ import pytest
 
 from keywheel import sim
 from keywheel.config import Config
-from keywheel.core.attempts import Ended, Send
 from keywheel.core.policy import Limits
+from keywheel.core.steps import Ended, Send
 from keywheel.core.types import Answered, Failed
 from keywheel.engine import Engine
 from keywheel.flow import Terms

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from keywheel.core.attempts import Done, Report, Take, TurnedDown, Wait
+from keywheel.core.steps import Done, Report, Take, TurnedDown, Wait
 from keywheel.flow import Flow
 from keywheel.gateway import exchange
 from tests.gateway.asgi import HELLO, HOST, JSON, App, FakeUpstream, Scripted, app

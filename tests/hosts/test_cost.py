@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from keywheel.config import Config, ModelSettings, StateSettings
-from keywheel.core.attempts import Done, Result, Send, Step, Take
+from keywheel.core.steps import Done, Result, Send, Step, Take
 from keywheel.engine import Engine
 from keywheel.flow import Terms
 from keywheel.keys import KeyEntry

@@ -5,8 +5,8 @@ import json
 import pytest
 
 from keywheel.config import Config, StateSettings
-from keywheel.core.attempts import Ended, Refused, Send, Served, Take
 from keywheel.core.quota import Reading
+from keywheel.core.steps import Ended, Refused, Send, Served, Take
 from keywheel.engine import Engine
 from keywheel.errors import StoreError
 from keywheel.flow import Terms

@@ -11,7 +11,7 @@ import pytest
 
 from keywheel import awaiting
 from keywheel.books import TAKERS
-from keywheel.core.attempts import Done, Report, Take, TurnedDown
+from keywheel.core.steps import Done, Report, Take, TurnedDown
 from keywheel.core.types import Abandoned
 from tests.leading import NOWHERE
 

@@ -8,7 +8,7 @@ import httpx2
 import pytest
 
 from keywheel.axle import Axle
-from keywheel.core.attempts import Done, Report, Take, TurnedDown, Wait
+from keywheel.core.steps import Done, Report, Take, TurnedDown, Wait
 from keywheel.core.types import Abandoned
 from keywheel.errand import begin
 from keywheel.flow import Flow

@@ -10,11 +10,11 @@ from itertools import islice
 from math import exp, inf
 from typing import Any
 
-from keywheel.core.attempts import Refused, Result, Served
 from keywheel.core.decisions import Decision, Passed
 from keywheel.core.overview import try_entry
 from keywheel.core.ranking import Score
 from keywheel.core.rows import ROWS
+from keywheel.core.steps import Refused, Result, Served
 from keywheel.core.types import Ask, Attempted, Event, Finished, Lease
 
 MOST = 500  # requests that are remembered; the oldest leaves first

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from keywheel import awaiting
-from keywheel.core.attempts import Done, Ended, Expired, Refused, Report, Send, Served, Take, Wait
+from keywheel.core.steps import Done, Ended, Expired, Refused, Report, Send, Served, Take, Wait
 from keywheel.core.types import Abandoned, Answered, Lease, Outcome
 from keywheel.engine import Engine
 from keywheel.flow import Flow

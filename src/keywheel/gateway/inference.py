@@ -13,7 +13,7 @@ from typing import Any
 
 from keywheel import hints, problems
 from keywheel.awaiting import FIRST_LOOK, first_look
-from keywheel.core.attempts import Refused, Served, Try
+from keywheel.core.steps import Refused, Served, Try
 from keywheel.core.types import Abandoned, Failed, Finished
 from keywheel.engine import Engine
 from keywheel.errors import InvalidRequest, RequestFailed

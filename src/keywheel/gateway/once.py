@@ -7,8 +7,8 @@ from dataclasses import dataclass
 import msgspec
 
 from keywheel import problems
-from keywheel.core.attempts import Refused
 from keywheel.core.rows import ROWS
+from keywheel.core.steps import Refused
 from keywheel.core.types import Failed
 from keywheel.engine import Engine
 from keywheel.errors import RequestFailed

@@ -301,12 +301,13 @@ class Scanner:
 def _is_whole(event: bytes) -> bool:
     """Whether an event without its blank line ends in data of which nothing can be missing."""
     field, _, value = _LINE_END.split(event)[-1].partition(b":")
-    if field != b"data":
-        return False
+    if field != b"data" or value.strip() == b"[DONE]":
+        return field == b"data"
     try:
-        return value.strip() == b"[DONE]" or isinstance(read(value, _OBJECT), dict)
+        read(value, _OBJECT)
     except (ValueError, RecursionError):
         return False
+    return True
 
 
 def _pieces(event: bytes, text: Any, dialect: Dialect) -> tuple[bytes, ...]:
