@@ -15,6 +15,7 @@ import traceback
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import pytest
 import structlog
@@ -35,7 +36,8 @@ pytestmark = pytest.mark.anyio
 KEYS = [f"sk-or-v1-{number}cafe{number}dad" + "0fade9" * 9 for number in range(4)]
 TOKEN = "canary-token-Zm9vYmFyYmF6cXV4MTIzNDU2Nzg5"
 ADMIN = "operator-token-cXV4MTIzNDU2Nzg5Zm9vYmFyYmF6"
-TELLING = [*(key[9:17] for key in KEYS), TOKEN[:12], ADMIN[:12]]
+STATE = "canary-state-7d1f+with/odd@signs"
+TELLING = [*(key[9:17] for key in KEYS), TOKEN[:12], ADMIN[:12], STATE[:12]]
 
 
 @pytest.fixture
@@ -47,7 +49,8 @@ def anyio_backend() -> str:
 def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """A working folder with canaries in every place a key can come from."""
     (tmp_path / ".env.local").write_text(f"OPENROUTER_API_KEY_2={KEYS[1]}")
-    settings = f'gateway.tokens = ["{TOKEN}"]\ngateway.admin_token = "{ADMIN}"'
+    url = f"redis://:{quote(STATE, safe='')}@127.0.0.1:1/0"
+    settings = f'gateway.tokens = ["{TOKEN}"]\ngateway.admin_token = "{ADMIN}"\nstate.url = "{url}"'
     (tmp_path / "keywheel.toml").write_text(settings)
     (tmp_path / "keys").write_text(KEYS[2])
     for path in tmp_path.iterdir():
@@ -104,7 +107,7 @@ SHOW: list[Callable[[Any], object]] = [
 def test_no_object_with_secrets_shows_them(
     found: Environment, show: Callable[[Any], object]
 ) -> None:
-    for it in (found, found.config, found.config.gateway, *found.keys):
+    for it in (found, found.config, found.config.gateway, found.config.state, *found.keys):
         assert seen(str(show(it))) == []
 
 
@@ -154,7 +157,7 @@ def test_no_wrong_setting_gives_a_secret_away(folder: Path, name: str, text: str
     assert seen(str(caught.value) + repr(caught.value) + "".join(ours)) == []
 
 
-@pytest.mark.parametrize("secret", [*KEYS, TOKEN, ADMIN])
+@pytest.mark.parametrize("secret", [*KEYS, TOKEN, ADMIN, STATE, quote(STATE, safe="")])
 def test_no_secret_of_the_settings_gets_into_a_log(log: io.StringIO, secret: str) -> None:
     logging.getLogger("any").warning("was told %s, and then", secret)
     assert "and then" in log.getvalue()

@@ -238,6 +238,12 @@ def test_what_is_no_secret_stays(line: str) -> None:
     assert logs.Redactor(SECRETS)(None, "", line) == line
 
 
+@pytest.mark.parametrize("short", ["a", "redis"])
+def test_a_password_that_is_a_word_does_not_blot_out_lines(short: str) -> None:
+    line = "the redis at 10.0.0.1 is asked again"
+    assert logs.Redactor([Secret(short)])(None, "", line) == line
+
+
 # --- forged lines ----------------------------------------------------------------------------------
 
 

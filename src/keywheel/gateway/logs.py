@@ -64,7 +64,9 @@ class Redactor:
     def __init__(self, secrets: Iterable[Secret]) -> None:
         heads = {*_in_base64(PUBLIC_HEAD)}
         for secret in secrets:
-            heads.update(_heads(secret.reveal()))
+            value = secret.reveal()
+            if len(value) >= TELLING:  # a shorter password of a Redis is found in many a word
+                heads.update(_heads(value))
         known = "|".join(map(re.escape, sorted(heads, key=len, reverse=True)))
         alike = rf"{PUBLIC_HEAD}[\w.…-]+|AIza[\w-]{{30,}}|(?i:bearer )[\w.~+/=-]{{{TELLING},}}"
         self._pattern = re.compile(f"(?:{known}){_REST}|{alike}")

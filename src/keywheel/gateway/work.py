@@ -12,6 +12,7 @@ from keywheel.gateway.app import Gateway
 from keywheel.keys import KeyEntry
 from keywheel.secret import Secret
 from keywheel.stores import open_state
+from keywheel.stores.urls import password
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,9 +28,12 @@ class Job:
     @property
     def secrets(self) -> list[Secret]:
         """What must not get into a log."""
-        gateway = self.config.gateway
-        admin = [gateway.admin_token] if gateway.admin_token else []
-        return [*(entry.secret for entry in self.keys), *gateway.tokens, *admin]
+        gateway, url = self.config.gateway, self.config.state.url
+        others = (gateway.admin_token, password(url) if url else None)
+        return [
+            *(entry.secret for entry in self.keys), *gateway.tokens,
+            *(secret for secret in others if secret),
+        ]  # fmt: skip
 
 
 @contextmanager

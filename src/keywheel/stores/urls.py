@@ -68,6 +68,18 @@ def read_url(url: Secret, *, allow_private: bool = False) -> Place:
     return place
 
 
+def password(url: Secret) -> Secret | None:
+    """The password in a URL of any form, None if it has none."""
+    try:
+        return _password(urlsplit(url.reveal()))
+    except ValueError:
+        return None
+
+
+def _password(parts: SplitResult) -> Secret | None:
+    return Secret(unquote(parts.password)) if parts.password else None
+
+
 def _redis(parts: SplitResult, port: int) -> InRedis:
     options = parse_qs(parts.query)
     protocol = options.pop("protocol", ["3"])[-1]
@@ -76,14 +88,13 @@ def _redis(parts: SplitResult, port: int) -> InRedis:
         _refuse("has an unknown option; ?protocol=2 and ?protocol=3 are all there are")
     if not number.isdecimal():
         _refuse("must end with the number of a database, such as /0")
-    password = Secret(unquote(parts.password)) if parts.password else None
     return InRedis(
         host=parts.hostname or "",
         port=port,
         database=int(number),
         tls=parts.scheme == "rediss",
         user=unquote(parts.username) if parts.username else None,
-        password=password,
+        password=_password(parts),
         protocol=3 if protocol == "3" else 2,
     )
 
