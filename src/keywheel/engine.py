@@ -25,7 +25,7 @@ from keywheel.core.queue import Ticket
 from keywheel.core.report import stats_report
 from keywheel.core.settlement import CHARGED
 from keywheel.core.stats import Stats
-from keywheel.core.steps import Done, Report, Result, Served, Step, Take, Wait
+from keywheel.core.steps import Done, Report, Result, Served, Step, Take, Try, Wait
 from keywheel.core.types import (
     FOREVER,
     Ask,
@@ -345,6 +345,11 @@ class Engine:
         """Why a request went where it went; None when it is not remembered (any more)."""
         with self._lock:
             return self._stories.tell(request_id)
+
+    def tries(self, request_id: str) -> tuple[Try, ...]:
+        """The attempts of a request; its driver knows those of one that came to its end."""
+        with self._lock:
+            return self._stories.tries(request_id)
 
     def explained(self) -> tuple[int, list[dict[str, Any]]]:
         """How many requests `explain` remembers, and the latest of them in short."""

@@ -169,6 +169,7 @@ class Errand:
         if not self._over.acquire(blocking=False):
             return
         now = self.engine.clock()
+        self.tries = self.tries or self.engine.tries(self.request_id)
         last = self.tries[-1] if self.tries else Try("", "", "", "", 0.0)
         self.engine.finish(
             Finished(

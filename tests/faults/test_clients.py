@@ -9,7 +9,8 @@ from dataclasses import replace
 import pytest
 
 from keywheel.config import GatewaySettings
-from keywheel.gateway import intake
+from keywheel.core.types import Attempted, Event, Finished
+from keywheel.gateway import inference, intake, logs
 from tests.faultproxy import End, Weather
 from tests.faults.rig import HELLO, PATIENT, STREAM, Rig, rig
 from tests.faults.speech import GOOD, chunk, json_reply, piece, says, sse
@@ -142,6 +143,25 @@ async def test_fault_86_a_client_that_leaves_before_the_headers(body: object) ->
         async with connected(it, request(body)):
             await until(lambda: it.proxy.open == 1)
         await check_abandoned(it)
+
+
+async def test_the_log_of_a_client_that_left_tells_the_attempt_under_way(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    lines: list[logs.Line] = []
+    ended: list[Event] = []
+    monkeypatch.setattr(inference, "tell_request", lines.append)
+    async with rig(SILENT) as it:
+        it.engine.listen(ended.append)
+        async with connected(it, request(HELLO)):
+            await until(lambda: it.proxy.open == 1)
+        await check_abandoned(it)
+    (attempt, finished) = ended
+    assert isinstance(attempt, Attempted)
+    assert isinstance(finished, Finished)
+    told = (finished.attempts, finished.key, finished.account, finished.model)
+    assert told == (1, attempt.key, attempt.account, attempt.model)
+    assert lines[0].tries == [f"{attempt.key} {attempt.model} abandoned"]
 
 
 async def test_fault_86_a_client_that_leaves_mid_stream() -> None:

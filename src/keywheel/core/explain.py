@@ -14,7 +14,7 @@ from keywheel.core.decisions import Decision, Passed
 from keywheel.core.overview import try_entry
 from keywheel.core.ranking import Score
 from keywheel.core.rows import ROWS
-from keywheel.core.steps import Refused, Result, Served
+from keywheel.core.steps import Refused, Result, Served, Try
 from keywheel.core.types import Ask, Attempted, Event, Finished, Lease
 
 MOST = 500  # requests that are remembered; the oldest leaves first
@@ -107,6 +107,12 @@ class Stories:
         if not isinstance(result, Refused) or result.no_lane is None or result.tries:
             return event
         return event._replace(lacking=", ".join(sorted(result.no_lane.missing)))
+
+    def tries(self, request_id: str) -> tuple[Try, ...]:
+        """The attempts of a request that have ended, with the one under way when its client left."""
+        story = self._by_id.get(request_id)
+        ended = story.attempts if story else ()
+        return tuple([Try(e.key, e.account, e.model, e.row, e.total) for e in ended])
 
     def _put(self, story: Story) -> None:
         self._by_id[story.id] = story

@@ -273,6 +273,7 @@ class Inference:
 
     def _finish(self, visit: Visit) -> None:
         now = self._engine.clock()
+        visit.tries = visit.tries or self._engine.tries(visit.request_id)
         last = visit.tries[-1] if visit.tries else Try("", "", "", "", 0.0)
         total = now - visit.began
         event = Finished(
