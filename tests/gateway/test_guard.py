@@ -62,25 +62,35 @@ def test_loopback_names_pass(host: bytes, access: Access) -> None:
 @pytest.mark.parametrize(
     "host",
     [
-        b"", b"evil.example", b"evil.example:8787", b"127.0.0.1.evil.example", b"localhost.evil.example",
-        b"evil.example@127.0.0.1", b"127.0.0.1@evil.example", b"127.0.0.1#evil", b"127.0.0.1/", b"127.0.0.1:",
-        b"127.0.0.1:x", b"127.0.0.1:123456", b"127.0.0.1 evil", b" 127.0.0.1", b"127.0.0.1\t", b"localhost.",
+        b"evil.example", b"evil.example:8787", b"127.0.0.1.evil.example", b"localhost.evil.example",
         b"0.0.0.0", b"0.0.0.0:8787", b"0", b"127.1", b"2130706433", b"0x7f000001", b"[::]", b"[::ffff:127.0.0.1]",
-        b"::1", b"[::1", b"127.0.0.1,evil.example", b"local\xadhost", b"\xff",
     ],
 )  # fmt: skip
 def test_other_hosts_are_refused_on_every_route(host: bytes, access: Access) -> None:
     assert status((b"host", host), access=access) == 403
 
 
-def test_a_request_without_host_is_refused() -> None:
-    assert status() == 403
+@pytest.mark.parametrize("access", list(Access))
+@pytest.mark.parametrize(
+    "host",
+    [
+        b"", b"evil.example@127.0.0.1", b"127.0.0.1@evil.example", b"127.0.0.1#evil", b"127.0.0.1/", b"127.0.0.1:",
+        b"127.0.0.1:x", b"127.0.0.1:123456", b"127.0.0.1 evil", b" 127.0.0.1", b"127.0.0.1\t", b"localhost.",
+        b"::1", b"[::1", b"127.0.0.1,evil.example", b"local\xadhost", b"\xff",
+    ],
+)  # fmt: skip
+def test_what_is_no_host_is_an_error_on_every_route(host: bytes, access: Access) -> None:
+    assert status((b"host", host), access=access) == 400
 
 
-def test_two_hosts_are_refused_even_if_both_are_ours() -> None:
-    assert status(HOST, HOST) == 403
-    assert status((b"host", b"evil.example"), HOST) == 403
-    assert status(HOST, (b"host", b"evil.example")) == 403
+def test_a_request_without_host_is_an_error() -> None:
+    assert status() == 400
+
+
+def test_two_hosts_are_an_error_even_if_both_are_ours() -> None:
+    assert status(HOST, HOST) == 400
+    assert status((b"host", b"evil.example"), HOST) == 400
+    assert status(HOST, (b"host", b"evil.example")) == 400
 
 
 def test_configured_hosts_pass() -> None:
@@ -103,7 +113,7 @@ def test_the_address_it_listens_on_passes(address: str, host: bytes) -> None:
 def test_a_wildcard_address_is_no_name_that_a_page_may_use(wildcard: str) -> None:
     settings = GatewaySettings(host=wildcard, tokens=(Secret(TOKEN),))
     for host in (wildcard.encode(), b"0.0.0.0:8787", b"[::]:8787", b""):
-        assert status((b"host", host), bearer(TOKEN), settings=settings) == 403
+        assert status((b"host", host), bearer(TOKEN), settings=settings) in (400, 403)
     assert status(HOST, bearer(TOKEN), settings=settings) == 200
 
 
@@ -245,7 +255,7 @@ def test_who_is_let_in_upstream_is_who_may_pass(headers: list[tuple[bytes, bytes
 
 @pytest.mark.parametrize(
     ("changed", "refused"),
-    [([(b"host", b"evil.example"), bearer(TOKEN)], 403), ([HOST, HOST, bearer(TOKEN)], 403),
+    [([(b"host", b"evil.example"), bearer(TOKEN)], 403), ([HOST, HOST, bearer(TOKEN)], 400),
      ([HOST, (b"origin", b"http://evil.example"), bearer(TOKEN)], 403), ([HOST], 401),
      ([HOST, bearer(TOKEN[:-1] + "h")], 401), ([HOST, bearer(TOKEN), bearer(TOKEN)], 401),
      ([HOST, bearer(TOKEN), (b"x-api-key", OTHER.encode())], 401), ([HOST, bearer(ADMIN)], 401)],

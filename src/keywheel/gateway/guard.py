@@ -150,7 +150,9 @@ class Guard:
         """Foreign names lead here by DNS rebinding, foreign origins by a page in the user's browser."""
         host = brought.hosts[0] if len(brought.hosts) == 1 else ""
         match = _HOST.fullmatch(host)
-        if not match or match["name"] not in self._hosts:
+        if not match:
+            return _NO_HOST
+        if match["name"] not in self._hosts:
             return _WRONG_HOST
         if any(origin.partition("://")[2] != host for origin in brought.origins):
             return _CROSS_ORIGIN
@@ -281,6 +283,9 @@ _WRONG_HOST = Problem(
     "The Host header names no address of this gateway. Use 127.0.0.1 or localhost, or list the name in gateway.hosts.",
     final=True,
 )  # fmt: skip
+_NO_HOST = Problem(
+    400, "invalid_request", "A request has exactly one Host header, with a valid name.", final=True
+)
 _CROSS_ORIGIN = Problem(
     403, "cross_origin", "Pages of other origins may not use this gateway.", final=True
 )
