@@ -256,6 +256,49 @@ async def test_fault_88_a_body_without_a_length_is_counted_as_it_comes() -> None
         assert (it.journal, it.proxy.accepted) == ([], 0)
 
 
+LARGE = 64 << 20
+LARGE_HEAD = ROUTE + b"content-length: %d\r\n" % LARGE
+
+
+async def test_fault_88_a_declared_length_over_the_limit_is_refused_before_the_body_comes() -> None:
+    async with rig() as it, connected(it, LARGE_HEAD + b"\r\n") as (reader, writer):
+        assert (await reader.readline()).startswith(b"HTTP/1.1 413 ")
+        for _ in range(
+            LARGE >> 20
+        ):  # what is still sent is read and dropped, so that the client hears the answer
+            writer.write(b"x" * (1 << 20))
+            await writer.drain()
+        assert b"payload_too_large" in await reader.readuntil(b"payload_too_large")
+        writer.write(SMUGGLED)
+        assert b"HTTP/1.1 200 OK" in await reader.readuntil(b"200 OK")
+
+
+async def test_fault_88_nobody_is_asked_to_send_what_is_too_large() -> None:
+    async with (
+        rig() as it,
+        connected(it, LARGE_HEAD + b"expect: 100-continue\r\n\r\n") as (reader, _),
+    ):
+        told = (
+            await reader.read()
+        )  # the connection is closed: where the body should be, nothing else may be read
+        assert told.startswith(b"HTTP/1.1 413 ")
+        assert b"connection: close" in told
+
+
+async def test_a_client_that_asks_first_is_asked_to_send_its_body() -> None:
+    asking = request(HELLO, b"expect: 100-continue")
+    head, _, body = asking.partition(b"\r\n\r\n")
+    async with (
+        rig(says(json_reply(GOOD))) as it,
+        connected(it, head + b"\r\n\r\n") as (reader, writer),
+    ):
+        assert await reader.readuntil(b"\r\n\r\n") == b"HTTP/1.1 100 Continue\r\n\r\n"
+        writer.write(body)
+        answer = await reader.readuntil(b"\r\n\r\n")
+        assert answer.startswith(b"HTTP/1.1 200 ")
+        assert b"connection: close" not in answer
+
+
 async def test_fault_88_of_a_field_given_twice_the_upstream_gets_what_was_checked() -> None:
     paid = b'{"model":"openai/gpt-4o","messages":[' + SAID + b'],"model":"auto"}'
     async with rig(says(json_reply(GOOD))) as it:

@@ -159,6 +159,9 @@ class Inference:
             raise InvalidRequest("The body is encoded; send it without Content-Encoding.")
         body = short.take_body() if short else None
         if body is None:
+            declared = headers.get(b"content-length", b"0")
+            if declared.isdigit() and int(declared) > self._max_body:
+                raise TooLarge(self._max_body)
             return await self._receive_body(receive)
         if len(body) > self._max_body:
             raise TooLarge(self._max_body)

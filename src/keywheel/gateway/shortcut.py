@@ -129,6 +129,8 @@ class Shortcut(Outlet):
 
     def _head(self, status: int, headers: tuple[tuple[bytes, bytes], ...]) -> bytes:
         cycle = self._cycle
+        if cycle.waiting_for_100_continue and cycle.more_body:
+            cycle.keep_alive = False  # the client may send its body, or may not
         headers = (*cycle.default_headers, *headers)
         if not cycle.keep_alive:
             headers += ((b"connection", b"close"),)
