@@ -38,7 +38,8 @@ def ids(entries: list[dict[str, Any]]) -> list[str]:
 
 
 def told_by_the_library(engine: Engine, path: str) -> Any:
-    answer = route("GET", f"/api/v1{path}").answer
+    path, _, query = f"/v1{path}".partition("?")
+    answer = route("GET", path, query).answer
     assert answer is not None
     return json.loads(answer(engine).body)
 
@@ -93,3 +94,63 @@ def test_no_entry_is_odd_enough_to_break_the_lists() -> None:
         assert usable <= set(ids(told[0] + told[1]))
         for name in usable:
             assert isinstance(listing.find(it.engine, name), msgspec.Raw)
+
+
+# --- pages -----------------------------------------------------------------------------------------
+
+MANY = [f"e/v{number}:free" for number in range(5)]
+
+
+def shelf() -> App:
+    chats = [served(name.replace("v", "c")) for name in MANY]
+    return holding(*chats, *(served(name) | VECTORS for name in MANY))
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize("prefix", ["/v1", "/api/v1"])
+@pytest.mark.parametrize("path", ["/embeddings/models", "/models"])
+async def test_pages_follow_one_another_to_the_whole_list(prefix: str, path: str) -> None:
+    it = shelf()
+    whole = (await it.call("GET", prefix + path)).json
+    assert (whole["total_count"], whole["links"]["next"]) == (len(whole["data"]), None)
+    found, following = list[dict[str, Any]](), f"{prefix}{path}?limit=2"
+    while following:
+        page = (await it.call("GET", following)).json
+        assert page["total_count"] == whole["total_count"]
+        assert 1 <= len(page["data"]) <= 2
+        found += page["data"]
+        following = page["links"]["next"]
+    assert found == whole["data"]
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("query", "expected"),
+    [
+        ("offset=3", MANY[3:]), ("offset=0&limit=1000", MANY), ("offset=1&limit=2", MANY[1:3]),
+        ("limit=5", MANY), ("offset=5", []), ("offset=&limit=1", MANY[:1]), ("category=finance", MANY),
+    ],
+)  # fmt: skip
+async def test_offset_and_limit_choose_a_page(query: str, expected: list[str]) -> None:
+    it, path = shelf(), f"/embeddings/models?{query}"
+    told = (await it.call("GET", f"/v1{path}")).json
+    assert sorted(ids((await it.call("GET", "/v1/embeddings/models")).json["data"])) == MANY
+    assert ids(told["data"]) == expected
+    assert told == told_by_the_library(it.engine, path)
+
+
+@pytest.mark.anyio
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("limit", "0"), ("limit", "1001"), ("limit", "x"), ("offset", "-1"), ("offset", "1.5"), ("offset", "9" * 5000)],
+)  # fmt: skip
+async def test_what_is_no_page_is_refused(name: str, value: str) -> None:
+    it = shelf()
+    for path in ("/v1/models", "/v1/embeddings/models", "/api/v1/embeddings/models"):
+        reply = await it.call("GET", f"{path}?{name}={value}")
+        assert reply.status == 400
+        if path.startswith("/v1"):
+            assert (reply.json["error"]["code"], reply.json["error"]["param"]) == (
+                "invalid_request",
+                name,
+            )

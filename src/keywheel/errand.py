@@ -22,7 +22,7 @@ from keywheel.secret import Veiled
 from keywheel.wire.ask import Request, read
 from keywheel.wire.dialects import DIALECTS
 from keywheel.wire.hearing import Finding, Hearing, Stage, Times
-from keywheel.wire.replies import model_body, models_body
+from keywheel.wire.replies import model_body
 
 WRITE, POOL = 10.0, 2.0  # seconds (rule A.7)
 IDENTITY = (b"accept-encoding", b"identity")
@@ -276,7 +276,7 @@ class Route:
     answer: Callable[[Engine], Reply] | None = None
 
 
-def route(method: str, path: str) -> Route:
+def route(method: str, path: str, query: str = "") -> Route:
     """By the end of the path: the base URL before it is the client's affair."""
     path = path.rstrip("/")
     for ending, dialect in _PATHS.items():
@@ -284,7 +284,7 @@ def route(method: str, path: str) -> Route:
             return Route(dialect) if method == "POST" else _refused(_WRONG_METHOD)
     for ending, tell in listing.LISTS.items():
         if method == "GET" and path.endswith(ending):
-            return Route(answer=partial(_models, tell))
+            return Route(answer=partial(_models, tell, path, query))
     _, found, id = path.partition("/models/")
     if method == "GET" and found:
         return Route(answer=lambda engine: _model(engine, id))
@@ -309,8 +309,9 @@ def _said(problem: Problem) -> Reply:
     return Reply(problem.status, dict(headers), problem.body("chat"), problem=problem)
 
 
-def _models(tell: listing.Tell, engine: Engine) -> Reply:
-    return Reply(200, {"content-type": JSON}, models_body(tell(engine)))
+def _models(tell: listing.Tell, path: str, query: str, engine: Engine) -> Reply:
+    found = listing.answer(engine, tell, path, query)
+    return _said(found) if isinstance(found, Problem) else Reply(200, {"content-type": JSON}, found)
 
 
 def _model(engine: Engine, id: str) -> Reply:

@@ -1,7 +1,9 @@
 """`GET /models` and `GET /embeddings/models` in OpenRouter's shape: what can be used now, best first."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
+from urllib.parse import parse_qsl
 
 import msgspec
 
@@ -10,7 +12,7 @@ from keywheel.problems import Problem
 from keywheel.wire.loose import to_mapping, to_strings
 from keywheel.wire.menu import AUTO, PREFIX
 from keywheel.wire.models import Entry
-from keywheel.wire.replies import auto_entry
+from keywheel.wire.replies import auto_entry, models_body
 
 
 class _Id(msgspec.Struct):
@@ -52,6 +54,30 @@ LISTS: Mapping[str, Tell] = {
     "/embeddings/models": vectors,
     "/models": entries,
 }
+
+
+# The least, the most, and what counts when only the other one is given.
+BOUNDS = {"offset": (0, 999_999_999, 0), "limit": (1, 1000, 500)}
+_figure = re.compile(r"[0-9]{1,9}").fullmatch
+
+
+def answer(engine: Engine, tell: Tell, path: str, query: str) -> bytes | Problem:
+    """The body of a list: all of it, or the page that `offset` or `limit` in the query ask for."""
+    listed = tell(engine)
+    asked = {name: value for name, value in parse_qsl(query) if name in BOUNDS}
+    if not asked:
+        return models_body(listed, len(listed))
+    for name, value in asked.items():
+        least, most, _ = BOUNDS[name]
+        if not (_figure(value) and least <= int(value) <= most):
+            return Problem(
+                400, "invalid_request", f"{name} must be a whole number from {least} to {most}.",
+                param=name, final=True,
+            )  # fmt: skip
+    offset, limit = (int(asked.get(name, usual)) for name, (_, _, usual) in BOUNDS.items())
+    end = offset + limit
+    following = f"{path}?offset={end}&limit={limit}" if end < len(listed) else None
+    return models_body(listed[offset:end], len(listed), following)
 
 
 def find(engine: Engine, id: str) -> Listed | Problem:

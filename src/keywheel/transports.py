@@ -40,7 +40,7 @@ class KeywheelTransport(httpx2.BaseTransport):
 
     def handle_request(self, request: httpx2.Request) -> httpx2.Response:
         """Answer one request of a client; what goes wrong is an answer, too."""
-        where = route(request.method, request.url.path)
+        where = route(request.method, request.url.path, request.url.query.decode("ascii"))
         reply = self._look(where) if where.answer else self._ask(where.dialect, request)
         return _respond(reply, self.body(reply.passage) if reply.passage else None)
 
@@ -157,7 +157,7 @@ class AsyncKeywheelTransport(httpx2.AsyncBaseTransport):
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         """Answer one request of a client; what goes wrong is an answer, too."""
-        where = route(request.method, request.url.path)
+        where = route(request.method, request.url.path, request.url.query.decode("ascii"))
         reply = await (self._look(where) if where.answer else self._ask(where.dialect, request))
         return _respond(reply, self.body(reply.passage) if reply.passage else None)
 

@@ -96,6 +96,7 @@ class App:
         body: bytes | Mapping[str, Any] = b"",
     ) -> Reply:
         """One request and its whole answer."""
+        path, _, query = path.partition("?")
         content = body if isinstance(body, bytes) else json.dumps(body).encode()
         messages = [{"type": "http.request", "body": content, "more_body": False}]
         sent: list[Any] = []
@@ -112,7 +113,7 @@ class App:
 
         scope = {
             "type": "http", "asgi": {"version": "3.0"}, "http_version": "1.1", "method": method,
-            "scheme": "http", "path": path, "raw_path": path.encode(), "query_string": b"", "root_path": "",
+            "scheme": "http", "path": path, "raw_path": path.encode(), "query_string": query.encode(), "root_path": "",
             "headers": list(headers), "client": ("127.0.0.1", 5), "server": ("127.0.0.1", 8787), "state": {},
         }  # fmt: skip
         await self.gateway(scope, receive, send)

@@ -135,6 +135,7 @@ def test_models_come_from_the_wheel(way: Way) -> None:
     assert way.send("GET", BASE + "/models/no/such").status_code == 404
     vectors = way.send("GET", BASE + "/embeddings/models").json()["data"]
     assert [entry["architecture"]["output_modalities"] for entry in vectors] == [["embeddings"]]
+    assert way.send("GET", BASE + "/models?offset=1&limit=1").json()["data"] == listed[1:2]
 
 
 # --- refusals --------------------------------------------------------------------------------------

@@ -212,7 +212,7 @@ def test_the_keep_alive_is_a_comment() -> None:
 
 def test_the_model_list_keeps_upstream_entries_byte_for_byte() -> None:
     raw = b'{"id": "a/b:free",  "pricing": {"prompt": "0"}}'
-    answer = models_body([{"id": "auto"}, msgspec.Raw(raw)])
+    answer = models_body([{"id": "auto"}, msgspec.Raw(raw)], 2)
     assert answer == (
         b'{"data":[{"id":"auto"},'
         + raw

@@ -27,7 +27,7 @@ from keywheel.gateway.upstream import Upstream
 from keywheel.gateway.waiting import Receive
 from keywheel.problems import Problem
 from keywheel.wire.dialects import DIALECTS
-from keywheel.wire.replies import model_body, models_body
+from keywheel.wire.replies import model_body
 
 if TYPE_CHECKING:
     from keywheel.gateway.peers import Peers
@@ -190,8 +190,12 @@ class Gateway:
         return _json(credits_body(await self._readings.report()))
 
     def _list(self, tell: listing.Tell) -> Endpoint:
-        async def endpoint(_request: Request) -> Response:
-            return Response(models_body(tell(self._engine)), media_type="application/json")
+        async def endpoint(request: Request) -> Response:
+            query = request.scope["query_string"].decode("latin-1")
+            found = listing.answer(self._engine, tell, request.scope["path"], query)
+            if isinstance(found, Problem):
+                return _answer(request, found)
+            return Response(found, media_type="application/json")
 
         return endpoint
 

@@ -1,7 +1,7 @@
 """What clients get in our own words: error bodies, error events inside a stream, the list of models."""
 
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import msgspec
@@ -130,11 +130,15 @@ def keepalive() -> bytes:
     return b": keep-alive\n\n"
 
 
-def models_body(entries: Iterable[msgspec.Raw | Mapping[str, Any]]) -> bytes:
-    """The answer of `GET /models`, in OpenRouter's shape and, by `object`, in OpenAI's."""
-    data = list(entries)
-    links = {"next": None}
-    return _encode({"data": data, "total_count": len(data), "links": links, "object": "list"})
+def models_body(
+    entries: Sequence[msgspec.Raw | Mapping[str, Any]], total: int, following: str | None = None
+) -> bytes:
+    """The answer of `GET /models`, in OpenRouter's shape and, by `object`, in OpenAI's.
+
+    `total`: how many there are on all pages. `following`: where the next page is, None behind the last one.
+    """
+    links = {"next": following}
+    return _encode({"data": entries, "total_count": total, "links": links, "object": "list"})
 
 
 def model_body(entry: msgspec.Raw | Mapping[str, Any]) -> bytes:
