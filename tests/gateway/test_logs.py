@@ -244,6 +244,20 @@ def test_a_password_that_is_a_word_does_not_blot_out_lines(short: str) -> None:
     assert logs.Redactor([Secret(short)])(None, "", line) == line
 
 
+@pytest.mark.parametrize("format", ["json", "text"])
+@pytest.mark.parametrize(
+    "password", ["first-8-@behind", "a!b&c#d:e:behind", 'q"uo\\te"s,behind', "with a blank, behind"]
+)
+def test_nothing_of_a_password_is_written_behind_a_sign_in_it(password: str, format: str) -> None:
+    redact = logs.Redactor([Secret(password)])
+    for text in (password, quote(password, safe=""), quote(password)):
+        line = json.dumps({"event": f"at {text} it"}) if format == "json" else f"at {text} it"
+        said = redact(None, "", line)
+        assert "***" in said
+        assert "behind" not in said
+        assert said.endswith((" it", ' it"}'))
+
+
 # --- forged lines ----------------------------------------------------------------------------------
 
 

@@ -62,12 +62,13 @@ class Redactor:
     """The last look at a line before it is written."""
 
     def __init__(self, secrets: Iterable[Secret]) -> None:
-        heads = {*_in_base64(PUBLIC_HEAD)}
+        heads, wholes = {*_in_base64(PUBLIC_HEAD)}, set[str]()
         for secret in secrets:
             value = secret.reveal()
             if len(value) >= TELLING:  # a shorter password of a Redis is found in many a word
                 heads.update(_heads(value))
-        known = "|".join(map(re.escape, sorted(heads, key=len, reverse=True)))
+                wholes.update(_wholes(value))
+        known = "|".join(map(re.escape, sorted(heads | wholes, key=len, reverse=True)))
         alike = rf"{PUBLIC_HEAD}[\w.…-]+|AIza[\w-]{{30,}}|(?i:bearer )[\w.~+/=-]{{{TELLING},}}"
         self._pattern = re.compile(f"(?:{known}){_REST}|{alike}")
         self._signs = (*heads, PUBLIC_HEAD, "AIza")
@@ -81,11 +82,21 @@ class Redactor:
 
 
 def _heads(value: str) -> Iterator[str]:
-    """How a secret may begin in a line, whole or cut: as it is, in a URL, in base64; JSON escapes nothing in it."""
+    """How a secret may begin in a line, whole or cut: as it is, in a URL, in a JSON string, in base64."""
     body = value.removeprefix(PUBLIC_HEAD)
     head = (body if len(body) >= TELLING else value)[:TELLING]
-    yield from (head, quote(head, safe=""))
+    yield from (head, quote(head, safe=""), _in_json(head))
     yield from _in_base64(head)
+
+
+def _wholes(value: str) -> Iterator[str]:
+    """A secret with signs, as a password may have them, at which what follows its beginning would stop being read."""
+    if not re.fullmatch(_REST, value):
+        yield from (value, _in_json(value))
+
+
+def _in_json(text: str) -> str:
+    return msgspec.json.encode(text).decode()[1:-1]
 
 
 def _in_base64(text: str) -> Iterator[str]:
