@@ -88,8 +88,8 @@ def test_importing_keywheel_loads_none_of_the_gateway() -> None:
     assert (calls, threads) == ([], 1)
 
 
-def test_importing_keywheel_takes_less_than_150_ms() -> None:
-    """CPU time, the least of five, beside a Python that imports nothing: the machine may be busy."""
+def test_importing_keywheel_costs_little_more_than_importing_asyncio() -> None:
+    """CPU time, the least of five each, taken in turn, less that of a Python that imports nothing."""
 
     def took(statement: str) -> float:
         process = subprocess.Popen([sys.executable, "-c", statement])
@@ -98,7 +98,9 @@ def test_importing_keywheel_takes_less_than_150_ms() -> None:
         assert process.returncode == 0
         return used.ru_utime + used.ru_stime
 
-    assert min(took("import keywheel") - took("pass") for _ in range(5)) < 0.150
+    rounds = [(took("pass"), took("import keywheel"), took("import asyncio")) for _ in range(5)]
+    nothing, ours, theirs = map(min, zip(*rounds, strict=True))
+    assert ours - nothing < 1.5 * (theirs - nothing)
 
 
 @pytest.mark.parametrize("statement", ["keywheel.Keywheel", "keywheel.transport"])

@@ -95,17 +95,24 @@ HOSTILE = (
 )  # fmt: skip
 
 
-def test_judging_64_kib_takes_less_than_5_ms_whatever_they_are() -> None:
-    slowest = 0.0
+def test_judging_64_kib_takes_a_few_passes_over_their_bytes_whatever_they_are() -> None:
     for part in HOSTILE:
         text = part * (60_000 // len(json.dumps(part)[1:-1]))
         for status in (400, 413, 429):
             body = json.dumps(envelope(status, text[:30_000], {"raw": text[:30_000]})).encode()
-            slowest = max(slowest, min(_time(status, body) for _ in range(3)))
-    assert slowest < 0.005
+            answer = Reply(Phase.HEADERS, status, {}, body[: 64 * 1024])
+            took, one_pass = _times(answer)
+            assert took < 4 * one_pass, (part, status)
 
 
-def _time(status: int, body: bytes) -> float:
-    began = time.perf_counter()
-    judge(Reply(Phase.HEADERS, status, {}, body[: 64 * 1024]), now=NOON)
-    return time.perf_counter() - began
+def _times(answer: Reply) -> tuple[float, float]:
+    """CPU seconds of judging it, and of one pass of Python over its bytes: the least of five, taken in turn."""
+    judging, passing = list[float](), list[float]()
+    for _ in range(5):
+        began = time.thread_time()
+        judge(answer, now=NOON)
+        judged_at = time.thread_time()
+        assert sum(1 for _ in answer.body) == len(answer.body)
+        judging.append(judged_at - began)
+        passing.append(time.thread_time() - judged_at)
+    return min(judging), min(passing)
