@@ -51,7 +51,6 @@ class Envelope:
     kind: str = ""
     provider: str = ""
     raw: str = ""
-    user: str | None = None
     metadata: Object = field(default_factory=dict[str, object])
     availability: Object = field(default_factory=dict[str, object])
     headers: Mapping[str, object] = field(default_factory=dict[str, object])
@@ -122,7 +121,6 @@ def read(value: object) -> Envelope:
         kind=text(inner.get("type")) if found else "",
         provider=text(metadata.get("provider_name")) or text(outer.get("provider")),
         raw=_raw(metadata.get("raw")),
-        user=text(outer.get("user_id"))[:128] or None,
         metadata=metadata,
         availability=_object(inner.get("availability")),
         headers=_headers(metadata.get("headers")),

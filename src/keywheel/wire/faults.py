@@ -148,7 +148,6 @@ def _judge_event(reply: Reply, now: float, restricted: bool) -> Verdict | None:
         message=verdict.message,
         upstream_code=verdict.upstream_code,
         upstream_type=verdict.upstream_type,
-        user=verdict.user,
     )
 
 
@@ -201,7 +200,6 @@ def _decide(seen: Evidence, now: float) -> Verdict:
         context_limit=_context_limit(said) if row.name == "context-too-long" else None,
         lacks=rule.lacks,
         day_limit=_day_limit(seen) if row.charge is Charge.DAY else None,
-        user=said.user,
         passthrough=row.name in PASSED_ON and (said.found or row.name != "other-4xx"),
     )
 
