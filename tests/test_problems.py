@@ -106,7 +106,9 @@ def test_a_time_nobody_knows_is_not_made_up() -> None:
 
 
 def test_a_prompt_that_is_too_long_is_the_clients_matter() -> None:
-    problem = without_lane("unfit", missing=("context",))
+    problem = without_lane("unfit", missing=("context",), tokens=9_000, room=8_192)
+    assert "about 9,000 tokens" in problem.message
+    assert "8,192" in problem.message
     assert (problem.status, problem.code, problem.param) == (400, "context_too_long", "messages")
     assert problem.final
 

@@ -16,6 +16,7 @@ SDK_MARGIN = 2.0  # seconds before the client's own time-out at which we answer
 # Request headers that reach the upstream, beside what we write ourselves (everything else stays here).
 PASSED_ON = frozenset({b"x-session-id", b"http-referer", b"x-title"})
 PASSED_ON_PREFIX = b"x-openrouter-"
+OURS = frozenset({b"x-keywheel-fallback", b"x-keywheel-max-wait"})
 _HARMLESS = re.compile(rb"[A-Za-z0-9_.:-]{1,64}")
 _chance = random.Random(os.urandom(32))  # ids are no secrets; a system call for each is dear
 os.register_at_fork(after_in_child=lambda: _chance.seed(os.urandom(32)))
@@ -46,7 +47,7 @@ def passed_on(headers: Headers) -> Headers:
     return (*OWN_HEADERS, *kept)
 
 
-@lru_cache(64)  # a client's requests all have the same names
+@lru_cache(64)
 def _meant_for_upstream(names: tuple[bytes, ...]) -> frozenset[bytes]:
     return frozenset(n for n in names if n in PASSED_ON or n.startswith(PASSED_ON_PREFIX))
 
@@ -56,6 +57,7 @@ def terms(request_id: str, headers: Mapping[bytes, bytes], stream: bool, client:
 
     The SDKs' read time-out bounds the time between two pieces, so it bounds a plain answer and no stream.
     """
+    _check(tuple(headers))
     sdk = None if stream else _seconds(headers.get(b"x-stainless-read-timeout"))
     own = _seconds(headers.get(b"x-request-timeout"))
     hints = [hint for hint in (sdk and max(sdk - SDK_MARGIN, sdk / 2), own) if hint]
@@ -66,6 +68,16 @@ def terms(request_id: str, headers: Mapping[bytes, bytes], stream: bool, client:
         _is_pinned(headers.get(b"x-keywheel-fallback", b"on")),
         client,
     )
+
+
+@lru_cache(64)  # a client's requests all have the same names
+def _check(names: tuple[bytes, ...]) -> None:
+    """A misspelt header of ours would otherwise be without effect, and without a word."""
+    strange = [name for name in names if name.startswith(b"x-keywheel-") and name not in OURS]
+    if strange:
+        known = " and ".join(sorted(name.decode() for name in OURS))
+        name = strange[0].decode("latin-1")
+        raise InvalidRequest(f"There is no header {name}; there are {known}.", param=name)
 
 
 def _max_wait(value: bytes | None) -> float:

@@ -198,8 +198,9 @@ def _unfit(no_lane: NoLane, request_id: str, now: float) -> Problem:
     if missing == {"context"}:
         return Problem(
             400, "context_too_long",
-            "The prompt and the reply asked for are longer than the context of every free model that the request "
-            f"allows. Send less, or ask for fewer tokens.{_alternative(no_lane)}",
+            f"The prompt and the reply asked for take about {no_lane.tokens:,} tokens; the largest context among the "
+            f"free models that the request allows has {no_lane.room:,}. Send less, or ask for fewer tokens."
+            f"{_alternative(no_lane)}",
             param="messages", final=True,
         )  # fmt: skip
     lacking = ", ".join(sorted(missing))

@@ -12,6 +12,7 @@ from keywheel.catalog import KeyCheck
 from keywheel.cli import running
 from keywheel.cli.checks import SKEW, Check, clock
 from keywheel.cli.inquiry import Answer
+from keywheel.cli.reading import Line
 from tests.cli.commandline import AWAY, KEY, Variables, keywheel, simulated
 
 NOBODY = {"KEYWHEEL_PORT": "9"}
@@ -80,6 +81,17 @@ def test_an_upstream_that_is_away_is_one_problem() -> None:
 def test_no_key_is_a_problem_with_what_to_set(upstream: Variables) -> None:
     found = told(1, OPENROUTER_BASE_URL=upstream["OPENROUTER_BASE_URL"])
     assert "set OPENROUTER_API_KEY" in found["keys"][0]["remedy"]
+
+
+def test_without_a_key_nobody_is_asked_when_the_gateway_serves_from_the_simulator(
+    monkeypatch: pytest.MonkeyPatch, upstream: Variables
+) -> None:
+    state = STATE | {"mode": running.SIMULATOR, "troubles": []}
+    monkeypatch.setattr(Line, "get", lambda _line, _path: state)
+    found = told(0, OPENROUTER_BASE_URL=AWAY)
+    assert "OPENROUTER_API_KEY" in found["simulator"][0]["remedy"]
+    assert not {"upstream", "keys"} & found.keys()
+    assert "upstream" in told(0, **upstream)
 
 
 def test_files_that_others_can_read_are_named(upstream: Variables, folder: Path) -> None:

@@ -59,7 +59,9 @@ def test_status_of_an_exhausted_gateway_is_5_with_the_data_on_standard_output() 
 @pytest.mark.parametrize("command", ["status", "stats"])
 def test_no_gateway_is_4_and_says_how_to_start_one(command: str) -> None:
     said = refusal(4, command, KEYWHEEL_PORT="9")
-    assert said == "no gateway answers at http://127.0.0.1:9; start one with: keywheel serve"
+    assert said.startswith(
+        "no gateway answers at http://127.0.0.1:9; start one with: keywheel serve"
+    )
 
 
 def test_watching_as_json_is_wrong_usage() -> None:

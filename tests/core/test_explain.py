@@ -310,3 +310,11 @@ def test_the_end_of_a_refused_request_says_what_no_model_offered() -> None:
     assert remembered(pool(), needy).complete(END).lacking == ""
     assert remembered(pool(), ASK, "bad-request").complete(refused).lacking == ""
     assert Stories().complete(refused).lacking == ""
+
+
+def test_the_attempts_of_a_request_are_told_in_their_order_and_of_an_unknown_one_none() -> None:
+    stories = remembered(pool(("k1@a1",), ["m1", "m2"]), ASK, "server-error", "ok")
+    told = [(each.key, each.account, each.model) for each in stories.tries("r1")]
+    assert told == [("k1", "a1", "m1"), ("k1", "a1", "m2")]
+    assert [each.row.endswith("server-error") for each in stories.tries("r1")] == [True, False]
+    assert stories.tries("r2") == ()

@@ -340,6 +340,7 @@ async def test_exactly_these_headers_go_up() -> None:
         ("max-wait", "nan"),
         ("fallback", "no"),
         ("fallback", ""),
+        ("maxwait", "5"),
     ],
 )
 async def test_a_header_of_ours_that_cannot_be_read_is_an_error_that_names_it(

@@ -104,7 +104,7 @@ def test_a_wrong_type_is_named_with_place_and_remedy() -> None:
     with pytest.raises(InvalidRequest) as caught:
         value(fields, "models", Decoder(list[str] | None))
     assert caught.value.param == "models[1]"
-    assert caught.value.message == "`models[1]` is of type int. Send str."
+    assert caught.value.message == "`models[1]` is a whole number. Send a string."
 
 
 def test_a_number_out_of_range_is_named() -> None:

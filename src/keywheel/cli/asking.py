@@ -1,13 +1,19 @@
 """`keywheel chat`."""
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
 
 import click
 
 from keywheel.cli.manners import NO_KEYS, Exhausted, Unreachable, print_json
+from keywheel.cli.serving import DEMO
 from keywheel.environment import gather
 from keywheel.errors import ConfigError, Error
+
+if TYPE_CHECKING:
+    from keywheel.engine import Engine
 
 ENDS: dict[str, type[Error]] = {"quota_exhausted": Exhausted, "no_usable_lane": Exhausted}
 
@@ -19,17 +25,17 @@ ENDS: dict[str, type[Error]] = {"quota_exhausted": Exhausted, "no_usable_lane": 
 @click.option(
     "--json", "as_json", is_flag=True, help="Print text, model, key and attempts as one object."
 )
-def chat(prompt: str, model: str, stream: bool, as_json: bool) -> None:
+@click.option(
+    "--sim", "simulated", is_flag=True, help="Ask the built-in simulator; no key is needed."
+)
+def chat(prompt: str, model: str, stream: bool, as_json: bool, simulated: bool) -> None:
     """Ask once, without a gateway. PROMPT "-" reads standard input."""
-    from keywheel.engine import Engine  # noqa: PLC0415 - only asking needs the engine
-    from keywheel.gateway.once import ask  # noqa: PLC0415
+    from keywheel.gateway.once import ask  # noqa: PLC0415 - only asking needs the engine
 
     text = sys.stdin.read() if prompt == "-" else prompt
-    found = gather()
-    if not found.keys:
-        raise ConfigError(NO_KEYS)
     show: Callable[[str], None] = _print_piece if stream and not as_json else _ignore
-    answer = ask(Engine(found.config, found.keys), text, model, show)
+    with _engine(simulated) as engine:
+        answer = ask(engine, text, model, show)
     if answer.problem:
         if answer.text:
             _print_end()
@@ -48,6 +54,23 @@ def chat(prompt: str, model: str, stream: bool, as_json: bool) -> None:
         _print_end()
     else:
         click.echo(answer.text)
+
+
+@contextmanager
+def _engine(simulated: bool) -> Generator["Engine"]:
+    from keywheel.engine import Engine  # noqa: PLC0415 - only asking needs it
+
+    found = gather()
+    if simulated:
+        from keywheel.cli.launch import Launch, simulator  # noqa: PLC0415
+
+        with simulator(DEMO) as address:
+            job = Launch({}, None, DEMO, address).job(found)
+            yield Engine(job.config, job.keys)
+        return
+    if not found.keys:
+        raise ConfigError(NO_KEYS)
+    yield Engine(found.config, found.keys)
 
 
 def _print_piece(piece: str) -> None:

@@ -44,11 +44,13 @@ def doctor(context: click.Context, as_json: bool) -> None:
 
 
 def _checks(found: Environment) -> Iterator[Any]:
-    from keywheel.cli import checks  # noqa: PLC0415 - most commands look at nothing
+    from keywheel.cli import checks, running  # noqa: PLC0415 - most commands look at nothing
 
+    runs = [*_running()]
     yield from checks.machine(found)
-    yield from _upstream(found)
-    yield from _running()
+    if found.keys or not any(check.name == running.SIMULATOR for check in runs):
+        yield from _upstream(found)
+    yield from runs
 
 
 def _upstream(found: Environment) -> Iterator[Any]:

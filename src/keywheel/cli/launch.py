@@ -105,7 +105,7 @@ def start(launch: Launch, found: Environment) -> NoReturn:
     """Serve until a signal. Everything that can be wrong is found before that."""
     with contextlib.ExitStack() as stack:
         if launch.scenario is not None:
-            address = stack.enter_context(_simulator(launch.scenario))
+            address = stack.enter_context(simulator(launch.scenario))
             launch = replace(launch, simulator=address)
         admin, hint = _admin(found.config.gateway, simulated=launch.simulator is not None)
         launch = replace(launch, admin=admin.digest if admin else None)
@@ -202,7 +202,7 @@ def _admin(
 
 
 @contextlib.contextmanager
-def _simulator(name: str) -> Generator[str]:
+def simulator(name: str) -> Generator[str]:
     """A simulator in this process; its address."""
     app = sim.create_app(sim.World(scenario_of(name)))
     with run.listen("127.0.0.1", 0) as bound, run.in_thread(app, bound) as address:

@@ -18,7 +18,7 @@ EXIT_CODES = (
 )
 NO_KEYS = (
     "no API key: set OPENROUTER_API_KEY in the environment or in .env.local (further keys: OPENROUTER_API_KEY_2 …); "
-    "to try keywheel without a key: keywheel serve --sim"
+    "to try keywheel without a key: keywheel serve --sim, or keywheel chat --sim"
 )
 SCHEMA_VERSION = 1
 UNFOLDED = 10_000  # columns of a table that nobody looks at

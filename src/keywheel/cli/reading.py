@@ -86,7 +86,10 @@ class Line:
         return {"headers": auth, "trust_env": False, "timeout": patience}
 
     def _unreachable(self) -> Unreachable:
-        return Unreachable(f"no gateway answers at {self.address}; start one with: keywheel serve")
+        return Unreachable(
+            f"no gateway answers at {self.address}; start one with: keywheel serve, or name the port of the one that "
+            "runs: KEYWHEEL_PORT=…"
+        )
 
     def _refused(self, status: int, body: Json | None) -> Error:
         if status in (401, 403):

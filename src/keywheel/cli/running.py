@@ -8,6 +8,7 @@ from keywheel.cli.phrases import clock, plain, share
 
 Json = dict[str, Any]
 VERDICTS = {"critical": PROBLEM, "error": PROBLEM, "warning": WARNING, "info": OK}
+SIMULATOR = "simulator"
 FAILING = 0.5  # share of attempts: the limit of the error window, too
 ENOUGH = 5  # attempts before a share means anything
 SLOW = 10_000.0  # milliseconds to the first word; usual are 1-3 s
@@ -31,6 +32,9 @@ def gateway(state: Json, address: str) -> Iterator[Check]:
         OK,
         f"runs at {address}, version {plain(state['version'])}, {lanes['usable']} of {lanes['total']} ways open",
     )
+    if state["mode"] == SIMULATOR:
+        remedy = "For OpenRouter's own, set OPENROUTER_API_KEY and start it again"
+        yield Check(SIMULATOR, OK, "its answers are invented, and so is its upstream", remedy)
     for found in state["troubles"]:
         until = f"Over at {clock(found['until'], now)}." if found["until"] else "No end known."
         yield Check(

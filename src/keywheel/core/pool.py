@@ -148,7 +148,10 @@ class Pool:
         found = openings.no_lane(self.roster, fitting, unfit, tried, now)
         if found.cause != "unfit":
             return found
-        return found._replace(others=selection.others(self.roster, ask, now))
+        room = selection.room(self.roster, ask, now) if "context" in found.missing else 0
+        tokens = ask.tokens + ask.reply_tokens if room else 0
+        others = selection.others(self.roster, ask, now)
+        return found._replace(others=others, tokens=tokens, room=room)
 
     def survey(self, ask: Ask, now: float) -> list[tuple[ModelState, str | None]]:
         """Every model that an ask allows, best first, each with what keeps it from being sent to now."""

@@ -272,6 +272,11 @@ def others(roster: Roster, ask: Ask, now: float) -> tuple[str, ...]:
     return tuple(m.model.id for m in fit if not m.misfit(ask, now))
 
 
+def room(roster: Roster, ask: Ask, now: float) -> int:
+    """The largest context among the models that an ask allows."""
+    return max([model.context(now) for model in _named(roster, ask)], default=0)
+
+
 def sort_out(
     roster: Roster, policy: Policy, ask: Ask, tried: Tried, now: float
 ) -> tuple[list[ModelState], list[str]]:

@@ -173,7 +173,6 @@ class Verdict:
     context_limit: int | None = None
     lacks: str | None = None
     day_limit: int | None = None
-    user: str | None = None
     passthrough: bool = False  # the client gets the upstream's own error
 
     @property
@@ -329,7 +328,8 @@ class NoLane(NamedTuple):
     the ask), `empty` (no keys or no models), `tried` (all that is usable was tried), `uncounted` (the store does not
     permit a send because it is in trouble).
     `blocked`: how many lanes are closed by which cause. `missing`: what the models that the ask allows do not
-    offer; `others`: models that would do if it allowed them.
+    offer; `others`: models that would do if it allowed them. `room`: the largest context among those that it allows,
+    and `tokens`: about what it takes of one; both 0 where that is not the matter.
     """
 
     at: float | None
@@ -337,6 +337,8 @@ class NoLane(NamedTuple):
     blocked: Mapping[str, int] = NONE_BLOCKED
     missing: tuple[str, ...] = ()
     others: tuple[str, ...] = ()
+    tokens: int = 0
+    room: int = 0
 
 
 @dataclass(frozen=True, slots=True)

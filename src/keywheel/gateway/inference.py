@@ -301,7 +301,9 @@ class TooLarge(RequestFailed):
     code = "payload_too_large"
 
     def __init__(self, limit: int) -> None:
-        super().__init__(f"The body is larger than {limit} bytes (gateway.max_body).")
+        super().__init__(
+            f"The body is larger than {limit:,} bytes. Send less, or raise gateway.max_body."
+        )
 
 
 def _own_headers(visit: Visit, served: Served) -> hints.Headers:

@@ -27,6 +27,10 @@ _OBJECT = Decoder(dict[str, Raw])
 _LIST = Decoder(list[Raw])
 _OBJECTS = Decoder(list[dict[str, Raw]])
 _WRONG_TYPE = re.compile(r"Expected `(.+?)`, got `(.+?)`")
+_WORDS = {  # for msgspec's
+    "str": "a string", "int": "a whole number", "float": "a number", "bool": "true or false", "array": "an array",
+    "object": "an object",
+}  # fmt: skip
 _BRACKETS = bytes.maketrans(b"{}", b"[]")
 _NO_OPENERS = bytes(byte for byte in range(0x100) if byte not in b"[{")
 _NO_BRACKETS = bytes(byte for byte in range(0x100) if byte not in b'[]{}"')
@@ -87,8 +91,9 @@ def _misfit(name: str, text: str) -> InvalidRequest:
     found = _WRONG_TYPE.search(text)
     if not found:
         return InvalidRequest(f"`{param}` cannot be read: {text}. Correct it.", param=param)
-    wanted = found[1].replace(" | ", " or ")
-    return InvalidRequest(f"`{param}` is of type {found[2]}. Send {wanted}.", param=param)
+    wanted = " or ".join([_WORDS.get(kind, kind) for kind in found[1].split(" | ")])
+    is_there = _WORDS.get(found[2], found[2])
+    return InvalidRequest(f"`{param}` is {is_there}. Send {wanted}.", param=param)
 
 
 def _too_deep() -> InvalidRequest:

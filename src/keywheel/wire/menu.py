@@ -109,7 +109,7 @@ class Menu:
         raise ModelNotFree(f"Model {name!r} cannot be used: {why}. {remedy}", param="model")
 
 
-_UNLISTED = "OpenRouter does not list it"
+_UNLISTED = "the upstream does not list it"
 
 
 def menu(entries: Iterable[Entry], taste: Taste, now: float) -> Menu:
