@@ -129,7 +129,9 @@ async def test_fault_21_a_client_that_sends_slowly_is_hung_up_on(data: bytes, li
             intake.expire(clients, now)
         assert len(clients) == 1
         intake.expire(clients, limit + 2)
-        assert await asyncio.wait_for(reader.read(), 2) == b""
+        told = await asyncio.wait_for(reader.read(), 2)
+        assert told.startswith(b"HTTP/1.1 408 ")
+        assert told.count(b"HTTP/1.1") == 1
         await until(lambda: not it.server.server_state.tasks)
         assert it.journal == []
 

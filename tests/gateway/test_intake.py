@@ -201,6 +201,14 @@ async def test_a_client_that_says_nothing_is_hung_up_on() -> None:
     client = Client()
     assert not client.after(HEAD_SECONDS - 0.1)
     assert client.after(HEAD_SECONDS + 0.1)
+    assert client.wire.got == b""
+
+
+def assert_timed_out(client: Client) -> None:
+    head, _, body = client.wire.got.partition(b"\r\n\r\n")
+    assert head.startswith(b"HTTP/1.1 408 ")
+    assert b"\r\nconnection: close" in head
+    assert json.loads(body)["error"]["code"] == "request_timeout"
 
 
 async def test_a_head_that_comes_slowly_does_not_get_more_time() -> None:
@@ -208,6 +216,7 @@ async def test_a_head_that_comes_slowly_does_not_get_more_time() -> None:
     for start in range(0, 20, 5):
         await client.send(GET[start : start + 5])
         assert client.after(HEAD_SECONDS / 4 + 0.1) is (start == 15)
+    assert_timed_out(client)
 
 
 async def test_a_body_has_a_time_of_its_own() -> None:
@@ -215,6 +224,18 @@ async def test_a_body_has_a_time_of_its_own() -> None:
     client.protocol.data_received(POST + b"123")
     assert not client.after(BODY_SECONDS - 0.1)
     assert client.after(BODY_SECONDS + 0.1)
+    assert_timed_out(client)
+    client.protocol.connection_lost(None)
+    await asyncio.gather(*client.state.tasks)
+
+
+async def test_a_body_that_nobody_reads_any_more_ends_without_a_second_answer() -> None:
+    client = Client()
+    client.protocol.data_received(POST + b"123")
+    assert client.protocol.cycle is not None
+    client.protocol.cycle.response_complete = True  # such as a 413
+    assert client.after(BODY_SECONDS + 0.1)
+    assert client.wire.got == b""
     client.protocol.connection_lost(None)
     await asyncio.gather(*client.state.tasks)
 

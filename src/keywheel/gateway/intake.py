@@ -38,6 +38,9 @@ _MALFORMED = Problem(400, "invalid_request", "This is not a valid HTTP/1.1 reque
 _HEAD_TOO_LARGE = Problem(
     431, "head_too_large", f"More than {HEADERS} headers, or more than {HEAD_SIZE} bytes of them."
 )
+_TOO_SLOW = Problem(
+    408, "request_timeout", "The request did not come to its end in time. Send it again."
+)
 _TARGET_TOO_LONG = Problem(414, "target_too_long", f"A path has at most {TARGET} bytes.")
 _CROWDED = Problem(
     503, "too_many_connections", "More clients are connected than gateway.connections allows.", retry_after=1.0
@@ -153,7 +156,7 @@ class Intake(HttpToolsProtocol):
         if self.flow.read_paused or not self._since:
             self._since = now
         elif now > self._since + self.patience:
-            self.transport.close()
+            self._refuse_to_wait()
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGI3Application) -> None:
         if self.is_last:
@@ -207,6 +210,15 @@ class Intake(HttpToolsProtocol):
         self.parser.set_dangerous_leniencies(lenient_data_after_close=True)  # as uvicorn has it
         self._seen = 0
         self.data_received(b"".join([line, *lines, b"\r\n", rest]))
+
+    def _refuse_to_wait(self) -> None:
+        """Close; where a request has begun that has no answer yet, with a word."""
+        begun = self._seen if self._in_head else self.cycle and not self.cycle.response_complete
+        if begun:
+            self._problem = _TOO_SLOW
+            self.send_400_response("")
+        else:
+            self.transport.close()
 
     def _watch_writing(self, now: float) -> None:
         """End a connection whose client takes nothing of what waits for it: its close would wait for ever."""
