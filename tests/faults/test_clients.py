@@ -265,9 +265,8 @@ LARGE_HEAD = ROUTE + b"content-length: %d\r\n" % LARGE
 async def test_fault_88_a_declared_length_over_the_limit_is_refused_before_the_body_comes() -> None:
     async with rig() as it, connected(it, LARGE_HEAD + b"\r\n") as (reader, writer):
         assert (await reader.readline()).startswith(b"HTTP/1.1 413 ")
-        for _ in range(
-            LARGE >> 20
-        ):  # what is still sent is read and dropped, so that the client hears the answer
+        # What is still sent is read and dropped, so that the client hears the answer.
+        for _ in range(LARGE >> 20):
             writer.write(b"x" * (1 << 20))
             await writer.drain()
         assert b"payload_too_large" in await reader.readuntil(b"payload_too_large")
@@ -280,9 +279,8 @@ async def test_fault_88_nobody_is_asked_to_send_what_is_too_large() -> None:
         rig() as it,
         connected(it, LARGE_HEAD + b"expect: 100-continue\r\n\r\n") as (reader, _),
     ):
-        told = (
-            await reader.read()
-        )  # the connection is closed: where the body should be, nothing else may be read
+        # The connection is closed: where the body should be, nothing else may be read.
+        told = await reader.read()
         assert told.startswith(b"HTTP/1.1 413 ")
         assert b"connection: close" in told
 
